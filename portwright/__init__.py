@@ -1,0 +1,1 @@
+"""Portwright: one transformer encoder, built for every vendor's hardware, each toolchain in its own container."""

@@ -1,0 +1,110 @@
+"""Reading files that users write: strict models, and messages that name the file, the place and the nearest name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from portwright.errors import RecipeError
+from portwright.naming import nearest
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+Location = Sequence[int | str]
+MAX_SHOWN = 8
+
+
+class StrictModel(BaseModel):
+    """A border model: unknown keys and inexact types are refused, and values don't change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a file the user named; RecipeError says why it can't be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{what} {path} is not UTF-8 text", why=f"byte {error.start}: {error.reason}") from None
+    except OSError as error:
+        raise RecipeError(f"can't read {what} {path}", why=error.strerror or str(error)) from None
+
+
+def parse_json_object(text: str, path: Path, what: str) -> dict[str, Any]:
+    """A JSON object without repeated keys; RecipeError names the line."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in seen:
+                raise RecipeError(f"{what} {path}: the key {key!r} stands twice in one object", hint="keep one of them")
+            seen[key] = value
+        return seen
+
+    def refuse(constant: str) -> NoReturn:
+        raise RecipeError(f"{what} {path}: {constant} is not JSON")
+
+    try:
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    except json.JSONDecodeError as error:
+        raise RecipeError(f"{what} {path} is not JSON", why=f"line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except RecursionError:
+        raise RecipeError(f"{what} {path} is nested too deeply") from None
+    if not isinstance(value, dict):
+        raise RecipeError(f"{what} {path} must be a JSON object", why=f"it is a {type(value).__name__}")
+    return value
+
+
+def validate(model: type[ModelT], value: dict[str, Any], path: Path, what: str) -> ModelT:
+    """`value` as `model`; RecipeError lists what is wrong, each with its place and what was expected."""
+    try:
+        # Through JSON: strict mode takes a list for a tuple only there.
+        return model.model_validate_json(json.dumps(value, default=str))
+    except ValidationError as error:
+        raise invalid(error, path, what, known_keys(model)) from None
+
+
+def invalid(error: ValidationError, path: Path, what: str, known: Iterable[str], prefix: Location = ()) -> RecipeError:
+    """A RecipeError from pydantic's: one line a fault."""
+    known = list(known)
+    faults = error.errors(include_url=False)
+    lines = [_fault([*prefix, *fault["loc"]], fault["type"], fault["msg"], fault.get("input"), known) for fault in faults]
+    shown = lines[:MAX_SHOWN] + ([f"and {len(lines) - MAX_SHOWN} more"] if len(lines) > MAX_SHOWN else [])
+    return RecipeError(f"{what} {path}: {shown[0]}" if len(shown) == 1 else f"{what} {path}:\n    " + "\n    ".join(shown))
+
+
+def _fault(place: Location, kind: str, message: str, given: object, known: Sequence[str]) -> str:
+    where = show_place(place)
+    name = str(place[-1]) if place else ""
+    if kind in {"extra_forbidden", "unexpected_keyword_argument"}:
+        guess = nearest(name, known)
+        return f"{where}: unknown key" + (f"; did you mean {guess!r}?" if guess else "")
+    if kind in {"missing", "missing_keyword_only_argument", "missing_argument"}:
+        return f"{where}: is missing"
+    text = message[0].lower() + message[1:]
+    return f"{where}: {text} (it is {_short(given)})"
+
+
+def show_place(place: Location) -> str:
+    """`stages[2].opset` for ('stages', 2, 'opset')."""
+    text = ""
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or "(the whole file)"
+
+
+def known_keys(model: type[BaseModel]) -> set[str]:
+    """Every key of a model and of the models inside it, for guessing what a typo meant."""
+    keys: set[str] = set()
+    schema = model.model_json_schema()
+    for part in (schema, *schema.get("$defs", {}).values()):
+        keys |= set(part.get("properties", {}))
+    return keys
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004

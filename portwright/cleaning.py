@@ -1,0 +1,90 @@
+"""`invoke clean`: what nothing refers to any more. Finding and removing are apart, so that a dry run can't remove."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from portwright.project import Project
+from portwright.store import MANIFEST, Store, read_json, storage_error
+from portwright.target import Catalog
+
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removable:
+    """One thing that can go."""
+
+    path: Path
+    what: str
+    size: int
+    """Bytes that no result shares."""
+    key: str = ""
+    """The artifact's key, if it is one."""
+
+
+def find(project: Project, catalog: Catalog, *, everything: bool, older_than_days: int) -> list[Removable]:
+    """Artifacts that no result refers to and environments of toolchains that changed; or the whole host volume."""
+    root = project.artifacts
+    if everything:
+        return [_removable(path, "everything") for path in sorted(root.iterdir())] if root.is_dir() else []
+    store = Store(root)
+    referred = _referred(root)
+    newest = time.time() - older_than_days * DAY_S
+    found = [
+        _removable(store.path(key), "artifact", key)
+        for key in sorted(store.keys())
+        if key not in referred and _touched(store.path(key) / MANIFEST) <= newest
+    ]
+    current = {f"{item.name}-{item.digest('venv')[:12]}" for item in catalog.toolchains.values()}
+    venvs = root / "venvs"
+    stale = [path for path in sorted(venvs.glob("*")) if path.name.split(".")[0] not in current] if venvs.is_dir() else []
+    return found + [_removable(path, "virtual environment") for path in stale if _touched(path) <= newest]
+
+
+def remove(found: list[Removable], project: Project) -> None:
+    """Remove what `find` found; an artifact vanishes in one step."""
+    store = Store(project.artifacts)
+    for item in found:
+        if item.key:
+            store.remove(item.key)
+            continue
+        try:
+            shutil.rmtree(item.path) if item.path.is_dir() else item.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(item.path, error) from error
+
+
+def text(found: list[Removable], project: Project, *, removed: bool) -> str:
+    """One line a thing, and the sum."""
+    if not found:
+        return "Nothing to remove."
+    lines = [f"{item.what}: {project.show(item.path)} ({item.size / 1e6:.1f} MB)" for item in found]
+    total = sum(item.size for item in found) / 1e6
+    end = f"Removed {len(found)}, {total:.1f} MB." if removed else f"{len(found)}, {total:.1f} MB. Nothing was removed: add --yes."
+    return "\n".join([*lines, end])
+
+
+def _referred(root: Path) -> set[str]:
+    """Keys of every stage of every result."""
+    keys: set[str] = set()
+    for path in (root / "runs").glob(f"*/*/{MANIFEST}"):
+        manifest = read_json(path)
+        if isinstance(manifest, dict):
+            keys |= set(manifest.get("components", {}))
+    return keys
+
+
+def _removable(path: Path, what: str, key: str = "") -> Removable:
+    files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file() and not item.is_symlink()]
+    return Removable(path=path, what=what, key=key, size=sum(item.stat().st_size for item in files))
+
+
+def _touched(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

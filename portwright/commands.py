@@ -1,0 +1,135 @@
+"""The commands behind the tasks: call, print, and turn errors into one message and one exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
+
+from invoke.exceptions import Exit
+
+from portwright.errors import GateError, InterruptedRunError, PortwrightError
+from portwright.project import Project, this_project
+from portwright.store import storage_error
+
+# Before the modules below: they read the stage library's declarations.
+PROJECT: Project = this_project()
+
+from portwright import cleaning, faces  # noqa: E402
+from portwright.board import Board  # noqa: E402
+from portwright.engines.choose import ENGINE_KINDS, parse_kind  # noqa: E402
+from portwright.executor import Shelf  # noqa: E402
+from portwright.explain import explain_text  # noqa: E402
+from portwright.plan import RecipePlan  # noqa: E402
+from portwright.run import Request, load_catalog, plans_for, resolve  # noqa: E402
+from portwright.run import build as run_build  # noqa: E402
+from portwright.run import run as run_recipes  # noqa: E402
+from portwright.target import Catalog  # noqa: E402
+from portwright.view import Views  # noqa: E402
+
+__all__ = ["Request", "build", "clean", "explain", "list_all", "plan", "run"]
+
+
+def run(request: Request) -> None:
+    """Run recipes and print their results; the first failure's class decides the exit code."""
+    with _reported():
+        summary = run_recipes(PROJECT, request, Board())
+        print(faces.run_text(PROJECT, summary))
+        errors = [report.error for report in summary.reports if report.error]
+        for error in errors[1:]:
+            print(f"error: {error}", file=sys.stderr)
+        if errors:
+            raise errors[0]
+        if any(report.result and report.result.status == "failed" for report in summary.reports):
+            raise GateError("a gate failed; the deployable is marked rejected")
+
+
+def build(targets: str, engine: str | None) -> None:
+    """Build toolchains."""
+    with _reported():
+        names = run_build(PROJECT, targets, engine, Board())
+        print(f"ready: {', '.join(names)}")
+
+
+def plan(request: Request) -> None:
+    """Print the plan of recipes."""
+    with _reported():
+        _, plans = _plans(request)
+        print(faces.plan_text(plans, Shelf(PROJECT.artifacts)))
+
+
+def explain(request: Request) -> None:
+    """Print what differs from the last run."""
+    with _reported():
+        _, plans = _plans(request)
+        views = Views(PROJECT.artifacts)
+        for item in plans:
+            print(explain_text(item, views.manifest(item.model, item.recipe.name)))
+
+
+def list_all() -> None:
+    """Print targets, recipes and stages."""
+    with _reported():
+        print(faces.list_text(load_catalog(PROJECT)))
+
+
+def clean(*, yes: bool, everything: bool, older_than_days: int) -> None:
+    """Remove what nothing refers to, or say what would go."""
+    with _reported():
+        found = cleaning.find(PROJECT, load_catalog(PROJECT), everything=everything, older_than_days=older_than_days)
+        print(cleaning.text(found, PROJECT, removed=yes))
+        if yes:
+            cleaning.remove(found, PROJECT)
+
+
+def _plans(request: Request) -> tuple[Catalog, list[RecipePlan]]:
+    """Plans for the engine asked for, else for the one whose results are there, else for docker."""
+    asked = parse_kind(request.engine)
+    catalog = load_catalog(PROJECT)
+    wanted = resolve(PROJECT, catalog, request)
+    shelf = Shelf(PROJECT.artifacts)
+    candidates = [plans_for(catalog, wanted, kind) for kind in ([asked] if asked else ENGINE_KINDS)]
+    there = [sum(shelf.find(call) is not None for item in plans for call in item.calls) for plans in candidates]
+    return catalog, candidates[there.index(max(there))]
+
+
+@contextlib.contextmanager
+def _reported() -> Iterator[None]:
+    """The top-level handler: one clear message, the class's exit code, and no traceback unless --debug."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    except PortwrightError as error:
+        _end(error)
+    except KeyboardInterrupt:
+        _end(InterruptedRunError("interrupted", hint="the same command goes on where it was"))
+    except OSError as error:
+        _end(storage_error(PROJECT.artifacts, error))
+    except Exit:
+        raise
+    except Exception as error:  # noqa: BLE001 - the one broad handler: a bug must not look like a user's mistake
+        if _debugging():
+            raise
+        traceback_line = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{traceback_line.filename}:{traceback_line.lineno}"
+        message = f"error: this is a bug in Portwright: {type(error).__name__}: {error}\n  at: {where}"
+        raise Exit(f"{message}\n  try: --debug shows the traceback", PortwrightError.exit_code) from None
+
+
+def _end(error: PortwrightError) -> NoReturn:
+    if _debugging():
+        traceback.print_exception(error)
+    raise Exit(f"error: {error}", error.exit_code) from None
+
+
+def _terminate(_: int, __: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _debugging() -> bool:
+    return "--debug" in sys.argv or bool(os.environ.get("PORTWRIGHT_DEBUG"))

@@ -1,0 +1,1 @@
+"""What runs stage calls: `docker` and `venv`, behind the protocol of `portwright.engines.base`."""

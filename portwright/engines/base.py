@@ -1,0 +1,72 @@
+"""The border between the plan and whatever executes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from portwright.toolchain import Toolchain
+
+EngineKind = Literal["docker", "venv"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something a running stage or a build says: a share of work done (0 to 1), or a line of text."""
+
+    kind: Literal["progress", "log"]
+    text: str = ""
+    done: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One stage call with the host's directories it may touch. Whatever the engine, the stage sees the same content."""
+
+    stage: str
+    params: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+    """Role to a directory or file of this host, given read-only."""
+    output: Path
+    """An empty directory; what the stage writes there becomes the artifact."""
+    log: Path
+    """Where the stage's standard error is kept."""
+    network: bool = False
+    hub_cache: Path | None = None
+    """The caller's HF_HOME, if it exists: offered read-only to a stage with network, and filled after its success."""
+    label: str = ""
+    """Readable name, for container names and messages: `recipe/stage`."""
+    also_versions: Sequence[str] = ()
+    """Further distributions whose versions the result records."""
+    deadline_s: float = 7200.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a finished stage reported."""
+
+    facts: Mapping[str, Any]
+    seconds: float
+    peak_memory_bytes: int
+    versions: Mapping[str, str]
+    samples: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+
+EventSink = Callable[[Event], None]
+
+
+class Engine(Protocol):
+    """Runs stage calls. Raises EngineError where it can't, StageFailedError, ModelError or DataError where a stage says so."""
+
+    kind: EngineKind
+
+    def prepare(self, toolchain: Toolchain, on_event: EventSink) -> bool:
+        """Build the image or the virtual environment unless it is there; True if something was built."""
+
+    def run(self, toolchain: Toolchain, job: Job, on_event: EventSink) -> Outcome:
+        """Run one stage call to its end. `prepare` came first."""
+
+    def close(self) -> None:
+        """Give back connections and temporary things; safe to call twice."""

@@ -1,0 +1,94 @@
+"""What commands print: tables and last lines. Pure: values in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from portwright.executor import Shelf
+from portwright.gates import failed
+from portwright.plan import RecipePlan, unique
+from portwright.project import Project
+from portwright.run import Report, RunSummary
+from portwright.target import Catalog
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns under headings, as wide as their widest cell."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def run_text(project: Project, summary: RunSummary) -> str:
+    """The end of a run: reasons of failures first, then the table, then where everything lies."""
+    parts = [_failure(report) for report in summary.reports if report.result and report.result.status == "failed"]
+    finished = [report for report in summary.reports if report.result]
+    if finished:
+        header = ("target", "recipe", "status", "ran on", "p50 ms", "of fp32", "similarity", "min", "MB", "measured")
+        parts.append(table(header, [_row(report) for report in finished]))
+    parts += _notes(summary)
+    parts += [f"{report.wanted.recipe.name}: {project.show(report.view)}" for report in finished if report.view]
+    if finished and all(report.nothing_ran for report in summary.reports):
+        parts.append(f"Nothing to do: every stage and measurement is there. Engine {summary.engine}.")
+    return "\n".join(parts)
+
+
+def _row(report: Report) -> tuple[str, ...]:
+    result = report.result
+    assert result is not None
+    return (
+        result.target,
+        result.recipe,
+        result.status,
+        result.executed_on,
+        f"{result.latency_ms.p50:.2f}" if result.latency_ms else "-",
+        f"{result.latency_ratio:.3f}" if result.latency_ratio is not None else "-",
+        f"{result.similarity.mean:.4f}",
+        f"{result.similarity.min:.4f}",
+        f"{result.size_bytes / 1e6:.1f}",
+        result.measured.replace("+00:00", "Z"),
+    )
+
+
+def _failure(report: Report) -> str:
+    result = report.result
+    assert result is not None
+    reasons = "; ".join(f"gate {gate.name}: {gate.reason}" for gate in failed(result.gates))
+    return f"FAILED {result.recipe}: {reasons}"
+
+
+def _notes(summary: RunSummary) -> list[str]:
+    notes = [
+        "p50 ms: one inference on one pinned CPU thread; of fp32: its ratio to ONNX Runtime fp32, run in turn with it.",
+    ]
+    results = [report.result for report in summary.reports if report.result]
+    for result in results:
+        if result.model.synthetic:
+            notes.append(f"{result.recipe}: random weights: similarity says nothing about a trained model.")
+        if result.data.note:
+            notes.append(f"{result.recipe}: {result.data.note}")
+        if result.verdict and result.verdict != "valid":
+            notes.append(f"{result.recipe}: the measurement is {result.verdict}: {result.verdict_reason}")
+    return notes if results else []
+
+
+def plan_text(plans: Sequence[RecipePlan], shelf: Shelf) -> str:
+    """The calls of all plans, each once, with what is there already."""
+    recipes = {call.key: [p.recipe.name for p in plans if call.key in {c.key for c in p.calls}] for p in plans for call in p.calls}
+    rows = []
+    for call in unique(call for plan in plans for call in plan.calls):
+        there = "there" if shelf.find(call) else "to run"
+        rows.append((call.stage, call.toolchain.name, call.key[:12], there, str(len(recipes[call.key]))))
+    engine = plans[0].engine if plans else "-"
+    return table(("stage", "toolchain", "key", "state", "recipes"), rows) + f"\nKeys are those of the {engine} engine."
+
+
+def list_text(catalog: Catalog) -> str:
+    """Targets with their recipes, toolchains, and stages."""
+    rows = [
+        (target.name, recipe + (" (default)" if recipe == target.file.default_recipe else ""), ", ".join(target.file.toolchains))
+        for target in catalog.targets.values()
+        for recipe in target.recipe_paths
+    ]
+    stages = [(item.name, item.stage.summary) for item in catalog.library.recipe_stages()]
+    return "\n\n".join([table(("target", "recipe", "toolchains"), rows), table(("stage", "what it does"), stages)])

@@ -1,0 +1,54 @@
+"""Where things lie: the checkout and its host volume."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+ARTIFACTS_VARIABLE = "PORTWRIGHT_ARTIFACTS"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checkout. `artifacts/` in it is the host volume, unless PORTWRIGHT_ARTIFACTS names another folder."""
+
+    root: Path
+
+    @cached_property
+    def artifacts(self) -> Path:
+        chosen = os.environ.get(ARTIFACTS_VARIABLE)
+        return Path(chosen).expanduser().resolve() if chosen else self.root / "artifacts"
+
+    @property
+    def docker(self) -> Path:
+        return self.root / "docker"
+
+    @property
+    def shared(self) -> Path:
+        return self.root / "shared"
+
+    @property
+    def targets(self) -> Path:
+        return self.root / "targets"
+
+    @property
+    def schemas(self) -> Path:
+        return self.root / "schemas"
+
+    def show(self, path: Path) -> str:
+        """A path as a user would type it: relative to where they are, if it lies below."""
+        try:
+            return str(path.resolve().relative_to(Path.cwd()))
+        except ValueError:
+            return str(path)
+
+
+def this_project() -> Project:
+    """The checkout this package lies in, with its stage library importable for its declarations."""
+    project = Project(Path(__file__).resolve().parent.parent)
+    if str(project.shared) not in sys.path:
+        sys.path.insert(0, str(project.shared))
+    return project

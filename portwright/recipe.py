@@ -1,0 +1,170 @@
+"""A recipe: what to do to one model for one target, read from JSON and checked whole before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, JsonValue, PrivateAttr, ValidationError, model_validator
+
+from portwright.checked import StrictModel, invalid, parse_json_object, read_text, validate
+from portwright.errors import RecipeError
+from portwright.naming import suggestion
+from portwright.stages import Declaration, StageLibrary
+
+WHAT = "recipe"
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+Samples = Annotated[int, Field(ge=1, le=1_000_000)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Cosine = Annotated[float, Field(ge=-1.0, le=1.0)]
+
+
+class ModelSpec(StrictModel):
+    """The model a recipe was written for; `--model` takes its place."""
+
+    source: Annotated[str, Field(min_length=1, description="hub id, folder, or synthetic:NAME?seed=N")]
+    revision: Annotated[str, Field(min_length=1, description="branch, tag or, best, commit of a hub model")] = "main"
+
+
+class DataSpec(StrictModel):
+    """A split of a hub dataset; `--data` takes its place. Rows are read in order, distinct texts only."""
+
+    dataset: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$", description="hub id of a dataset")]
+    revision: Annotated[str, Field(min_length=1)] = "main"
+    subset: str | None = None
+    split: Annotated[str, Field(min_length=1)]
+    fields: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+    samples: Annotated[Samples, Field(description="rows to read at the most")]
+
+
+class SampleSpec(StrictModel):
+    """Which texts serve: a named data set, one of its fields, and how many."""
+
+    data: Annotated[str, Field(description="a name under `data`")]
+    field: str
+    samples: Samples
+
+
+class InputShape(StrictModel):
+    """The fixed shape that the deployable takes, [batch_size, sequence_length] in tokens."""
+
+    batch_size: Annotated[int, Field(ge=1, le=256)] = 1
+    sequence_length: Annotated[int, Field(ge=2, le=8192)] = 128
+
+
+class SimilarityGate(StrictModel):
+    """Cosine of mean-pooled embeddings against fp32 on the same texts: the least mean, and the least of any text."""
+
+    mean: Cosine
+    min: Cosine = -1.0
+
+
+class PlacementGate(StrictModel):
+    """Where the graph may run: execution providers or devices, and the least share of its nodes that must be there."""
+
+    on: Annotated[tuple[str, ...], Field(min_length=1)]
+    min_share: Share = 1.0
+
+
+class RatioGate(StrictModel):
+    """Median latency over ONNX Runtime fp32 of the same model, both on one pinned thread: the most allowed."""
+
+    max: Annotated[float, Field(gt=0.0)]
+
+
+class Gates(StrictModel):
+    """What a run must meet. A failed gate fails the run."""
+
+    similarity: SimilarityGate
+    placement: PlacementGate
+    latency_ratio: RatioGate | None = None
+
+
+class Recipe(StrictModel):
+    """One model, one target, the stages between them, and what the result must meet."""
+
+    json_schema: Annotated[str, Field(alias="$schema")] = ""
+    name: Name
+    description: Annotated[str, Field(min_length=1)]
+    target: Annotated[str, Field(description="a folder of targets/")]
+    published: Annotated[bool, Field(description="one of the recipes the vendors' tables were made with")] = False
+    model: ModelSpec
+    data: dict[str, DataSpec]
+    input: InputShape = InputShape()
+    calibration: SampleSpec | None = None
+    evaluation: SampleSpec
+    stages: Annotated[tuple[dict[str, JsonValue], ...], Field(min_length=1)]
+    benchmark: Annotated[dict[str, JsonValue], Field(description="parameters of the benchmark stage")] = {}
+    gates: Gates
+    _path: Path = PrivateAttr(default=Path())
+
+    @property
+    def path(self) -> Path:
+        """The file it was read from."""
+        return self._path
+
+    @model_validator(mode="after")
+    def _names_its_data(self) -> Recipe:
+        for role, spec in (("calibration", self.calibration), ("evaluation", self.evaluation)):
+            if spec is None:
+                continue
+            if spec.data not in self.data:
+                raise ValueError(f"{role}.data names {spec.data!r}; {suggestion(spec.data, self.data)}")
+            if spec.field not in self.data[spec.data].fields:
+                fields = suggestion(spec.field, self.data[spec.data].fields)
+                raise ValueError(f"{role}.field {spec.field!r} is no field of data {spec.data!r}; {fields}")
+        return self
+
+
+Step = tuple[Declaration, dict[str, Any]]
+
+
+def load_recipe(path: Path, library: StageLibrary) -> Recipe:
+    """Read and check a recipe, its stages' parameters included; RecipeError says what is wrong and where."""
+    value = parse_json_object(read_text(path, WHAT), path, WHAT)
+    recipe = validate(Recipe, value, path, WHAT)
+    recipe._path = path  # noqa: SLF001 - a private attribute of pydantic's, set once by the only reader
+    steps(recipe, library)
+    parameters("benchmark", recipe.benchmark, recipe, library, ("benchmark",))
+    return recipe
+
+
+def steps(recipe: Recipe, library: StageLibrary) -> list[Step]:
+    """The recipe's stages with the parameters it gives, checked against their declarations."""
+    allowed = {declaration.name: declaration for declaration in library.recipe_stages()}
+    found: list[Step] = []
+    for index, entry in enumerate(recipe.stages):
+        place = ("stages", index)
+        name = entry.get("stage")
+        if not isinstance(name, str) or name not in allowed:
+            raise RecipeError(
+                f"recipe {recipe.path}: stages[{index}].stage: unknown stage {name!r}"
+                if "stage" in entry
+                else f"recipe {recipe.path}: stages[{index}].stage: is missing",
+                hint=suggestion(str(name), allowed),
+            )
+        given = {key: value for key, value in entry.items() if key != "stage"}
+        found.append((allowed[name], parameters(name, given, recipe, library, place)))
+    return found
+
+
+def parameters(
+    stage: str, given: Mapping[str, Any], recipe: Recipe, library: StageLibrary, place: tuple[int | str, ...]
+) -> dict[str, Any]:
+    """Check the parameters a recipe gives to a stage, and return them as given."""
+    declaration = library.get(stage)
+    stand_in = {"batch_size": 1, "sequence_length": 128, "runtime": "onnxruntime", "device": "CPU"}
+    for name in declaration.filled:
+        if name in given:
+            raise RecipeError(
+                f"recipe {recipe.path}: {'.'.join(map(str, place))}.{name}: is not for a stage to set",
+                hint="the recipe's `input` gives the shape, and the target gives the runtime",
+            )
+    try:
+        declaration.fill(given | {name: stand_in[name] for name in declaration.filled})
+    except ValidationError as error:
+        raise invalid(error, recipe.path, WHAT, declaration.parameter_names, place) from None
+    return dict(given)
+
+

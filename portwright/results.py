@@ -1,0 +1,136 @@
+"""`result.json`: what a run found, in the form other programs read. Its JSON Schema is generated from here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from portwright.checked import StrictModel
+
+RESULT_VERSION = 1
+ExecutedOn = Literal["device", "emulator", "cpu"]
+Milliseconds = Annotated[float, Field(ge=0.0)]
+
+
+class ModelRecord(StrictModel):
+    """The model a result is of."""
+
+    source: Annotated[str, Field(description="hub id with revision, absolute folder, or synthetic:NAME?seed=N")]
+    digest: Annotated[str, Field(description="SHA-256 over the names and contents of its files")]
+    synthetic: Annotated[bool, Field(description="random weights: accuracy figures say nothing about a trained model")]
+
+
+class StageRecord(StrictModel):
+    """One stage call of the plan."""
+
+    name: str
+    key: str
+    toolchain: str
+    cached: Annotated[bool, Field(description="an earlier run's artifact or measurement served")]
+    seconds: Annotated[float, Field(description="of the run that made it")]
+    peak_memory_bytes: int
+
+
+class LatencyMs(StrictModel):
+    """Latency of one inference of a whole batch, milliseconds; min ≤ p50 ≤ p90 ≤ p99 ≤ max."""
+
+    min: Milliseconds
+    mean: Milliseconds
+    p50: Milliseconds
+    p90: Milliseconds
+    p99: Milliseconds
+    max: Milliseconds
+    std: Milliseconds
+
+
+class Throughput(StrictModel):
+    """One inference after the other, no overlap."""
+
+    inferences_per_s: float
+    tokens_per_s: Annotated[float, Field(description="padded positions: inferences_per_s × batch × sequence_length")]
+    tokens_counted: Literal["padded positions"] = "padded positions"
+    real_tokens_per_s: Annotated[float, Field(description="without the padding of the texts measured")]
+
+
+class AllThreads(StrictModel):
+    """The same measurement with every processor that the stage may use."""
+
+    threads: int
+    latency_ms: LatencyMs
+    baseline_latency_ms: LatencyMs
+    latency_ratio: float
+
+
+class Similarity(StrictModel):
+    """Cosine of mean-pooled embeddings (padding masked) against the fp32 reference on the same texts."""
+
+    mean: float
+    min: float
+    samples: int
+    unrelated_mean: Annotated[float | None, Field(description="mean cosine of embeddings of different texts, fp32")] = None
+
+
+class Placed(StrictModel):
+    """Nodes of the executed graph by where they ran."""
+
+    where: Annotated[str, Field(description="an execution provider or a device")]
+    nodes: int
+
+
+class Placement(StrictModel):
+    """Where the deployable's graph ran."""
+
+    runtime: str
+    nodes: tuple[Placed, ...]
+
+
+class DataRecord(StrictModel):
+    """Which texts served. `disjoint`: no text that was evaluated had served calibration."""
+
+    source: str
+    calibration_samples: int
+    evaluation_samples: int
+    disjoint: bool
+    note: str = ""
+
+
+class GateRecord(StrictModel):
+    """One condition and what was found."""
+
+    name: str
+    passed: bool
+    limit: float
+    found: float | None
+    reason: str
+
+
+class RunResult(StrictModel):
+    """The last run of one recipe on one model."""
+
+    version: Literal[1] = RESULT_VERSION
+    recipe: str
+    recipe_digest: str
+    target: str
+    engine: Literal["docker", "venv"]
+    status: Literal["passed", "failed"]
+    model: ModelRecord
+    data: DataRecord
+    executed_on: Annotated[ExecutedOn, Field(description="cpu also for OpenVINO on a CPU and for every stand-in")]
+    device: Annotated[str, Field(description="what executed, as the machine calls it")]
+    measured: Annotated[str, Field(description="when latency was measured, ISO 8601, UTC")]
+    stages: tuple[StageRecord, ...]
+    latency_ms: Annotated[LatencyMs | None, Field(description="one pinned thread on a CPU; null where time means nothing")]
+    throughput: Throughput | None
+    baseline_latency_ms: Annotated[LatencyMs | None, Field(description="ONNX Runtime fp32 of the same model, interleaved")]
+    latency_ratio: Annotated[float | None, Field(description="median of paired ratios, deployable over baseline")]
+    latency_ratio_interval: Annotated[tuple[float, float] | None, Field(description="95 % bootstrap interval")] = None
+    all_threads: AllThreads | None = None
+    verdict: Literal["valid", "unstable", "invalid"] | None = None
+    verdict_reason: str = ""
+    similarity: Similarity
+    placement: Placement
+    gates: tuple[GateRecord, ...]
+    size_bytes: Annotated[int, Field(description="of everything under deploy/")]
+    settings: dict[str, Any] = {}
+    environment: dict[str, Any] = {}

@@ -1,0 +1,169 @@
+"""The main job: recipes to plans, plans to artifacts and numbers, and a view of each for people and programs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from portwright.board import Board
+from portwright.digests import DigestMemory
+from portwright.engines.base import Engine, EngineKind
+from portwright.engines.choose import ENGINE_KINDS, choose, open_engine, parse_kind
+from portwright.errors import PortwrightError
+from portwright.executor import Executor, Shelf
+from portwright.plan import Planner, RecipePlan
+from portwright.project import Project
+from portwright.recipe import Recipe
+from portwright.results import RunResult
+from portwright.sources import LocalSource, ModelSource, parse_data, parse_model
+from portwright.stages import StageLibrary
+from portwright.summary import Outcomes, about, build_result
+from portwright.target import Catalog, Target
+from portwright.toolchain import load_toolchains
+from portwright.view import Views
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a user asked for, as typed. None where an option was left out."""
+
+    targets: str
+    recipe: str | None = None
+    model: str | None = None
+    data: str | None = None
+    engine: str | None = None
+    measure_again: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """One recipe with its model and data, checked; no engine chosen yet."""
+
+    target: Target
+    recipe: Recipe
+    model: ModelSource
+    data: LocalSource | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """How one recipe ended: a result with its view, or the error that stopped it."""
+
+    wanted: Wanted
+    result: RunResult | None = None
+    view: Path | None = None
+    nothing_ran: bool = False
+    error: PortwrightError | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """How a whole run ended. `engine` says which engine served, and why."""
+
+    engine: str
+    reports: Sequence[Report] = field(default_factory=tuple)
+
+
+def load_catalog(project: Project) -> Catalog:
+    """Targets, recipes, toolchains and stages of a checkout."""
+    return Catalog(project.targets, load_toolchains(project.docker), StageLibrary(project.shared))
+
+
+def resolve(project: Project, catalog: Catalog, request: Request) -> list[Wanted]:
+    """Everything asked for, checked before anything starts."""
+    memory = DigestMemory(project.artifacts / "digests.json")
+    chosen = catalog.recipes_for(catalog.select(request.targets), request.recipe)
+    data = None if request.data is None else parse_data(request.data, memory)
+    wanted = [
+        Wanted(
+            target=target,
+            recipe=recipe,
+            model=parse_model(recipe.model.source if request.model is None else request.model, recipe.model.revision, memory),
+            data=data,
+        )
+        for target, recipe in chosen
+    ]
+    memory.save()
+    return wanted
+
+
+def plans_for(catalog: Catalog, wanted: Sequence[Wanted], kind: EngineKind) -> list[RecipePlan]:
+    """The plans of all recipes for one kind of engine."""
+    planner = Planner(catalog, kind)
+    return [planner.plan(item.target, item.recipe, item.model, item.data) for item in wanted]
+
+
+def run(project: Project, request: Request, board: Board) -> RunSummary:
+    """Run what was asked for. Raises for what is wrong before a start; a recipe's own failure is in its report."""
+    asked = parse_kind(request.engine)
+    catalog = load_catalog(project)
+    wanted = resolve(project, catalog, request)
+    shelf = Shelf(project.artifacts)
+    views = Views(project.artifacts)
+    if not request.measure_again:
+        for kind in [asked] if asked else ENGINE_KINDS:
+            plans = plans_for(catalog, wanted, kind)
+            if (done := _all_done(shelf, plans)) is not None:
+                reports = [_report(views, item, outcomes) for item, outcomes in zip(wanted, done, strict=True)]
+                return RunSummary(engine=f"not contacted: all of this was made by {kind} before", reports=reports)
+    choice = choose(asked)
+    board.line(f"engine: {choice.kind} ({choice.why})")
+    plans = plans_for(catalog, wanted, choice.kind)
+    with _engine(project, choice.kind) as engine:
+        executor = Executor(shelf, engine, board)
+        reports = [_run_one(executor, views, item, plan, request, board) for item, plan in zip(wanted, plans, strict=True)]
+    return RunSummary(engine=f"{choice.kind} ({choice.why})", reports=reports)
+
+
+def build(project: Project, targets: str, engine: str | None, board: Board) -> list[str]:
+    """Build the toolchains of targets; their names. EngineError where one can't be built."""
+    catalog = load_catalog(project)
+    names = dict.fromkeys(name for target in catalog.select(targets) for name in target.file.toolchains)
+    choice = choose(parse_kind(engine))
+    board.line(f"engine: {choice.kind} ({choice.why})")
+    with _engine(project, choice.kind) as opened:
+        executor = Executor(Shelf(project.artifacts), opened, board)
+        for name in names:
+            executor.prepare(catalog.toolchains[name])
+    return list(names)
+
+
+def _all_done(shelf: Shelf, plans: Sequence[RecipePlan]) -> list[Outcomes] | None:
+    found: list[Outcomes] = []
+    for plan in plans:
+        done = shelf.find_all(plan.calls)
+        if done is None:
+            return None
+        found.append(Outcomes(plan, done))
+    return found
+
+
+def _run_one(
+    executor: Executor, views: Views, wanted: Wanted, plan: RecipePlan, request: Request, board: Board
+) -> Report:
+    try:
+        outcomes = Outcomes(plan, executor.ensure(wanted.target.name, plan.calls, request.measure_again))
+        return _report(views, wanted, outcomes)
+    except PortwrightError as error:
+        # The other recipes still run; this one's error stands in its report, and decides the exit code.
+        board.line(f"{wanted.target.name}: stopped: {error.message}")
+        return Report(wanted=wanted, error=error)
+
+
+def _report(views: Views, wanted: Wanted, outcomes: Outcomes) -> Report:
+    result = build_result(outcomes)
+    package = outcomes.package.artifact
+    assert package is not None
+    view = views.write(wanted.model, result, package, outcomes.samples(), about(outcomes))
+    return Report(wanted=wanted, result=result, view=view, nothing_ran=outcomes.nothing_ran)
+
+
+@contextlib.contextmanager
+def _engine(project: Project, kind: EngineKind) -> Iterator[Engine]:
+    engine = open_engine(kind, project)
+    try:
+        yield engine
+    finally:
+        engine.close()

@@ -1,0 +1,152 @@
+"""What comes from outside a recipe: a model (hub id, local folder, synthetic) and data (hub dataset, local file)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from portwright.digests import DigestMemory, digest_json
+from portwright.errors import DataError, ModelError
+from portwright.naming import slug
+
+SYNTHETIC = "synthetic:"
+HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
+DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
+# Other frameworks' weights may lie in the same folder; no stage reads them, and they can be large.
+NOT_READ = (".bin", ".h5", ".msgpack", ".ot", ".onnx", ".pt", ".pth", ".ckpt", ".gguf", ".tflite")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSource:
+    """A file or folder of the user's, known by its content."""
+
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """Where a model comes from. `stage` makes the model folder, unless it is a local folder already."""
+
+    text: str
+    """As it is shown and recorded: `org/name@revision`, an absolute path, `synthetic:…`."""
+    slug: str
+    synthetic: bool = False
+    local: LocalSource | None = None
+    stage: str = ""
+    params: Mapping[str, Any]
+
+    @property
+    def identity(self) -> str:
+        """Digest of what is known of the model before it is fetched."""
+        return self.local.digest if self.local else digest_json({"stage": self.stage, "params": dict(self.params)})
+
+
+def parse_model(text: str, revision: str, memory: DigestMemory) -> ModelSource:
+    """Read a recipe's `model` or `--model`; ModelError says what is wrong with it."""
+    if not text.strip():
+        raise ModelError("--model is empty", hint="a hub id, a folder with config.json, or synthetic:bert-base?seed=0")
+    if text.startswith(SYNTHETIC):
+        return _synthetic(text)
+    path = Path(text).expanduser()
+    if path.exists() or text.startswith((".", "/", "~")) or "\\" in text:
+        return _local_model(path, memory)
+    name, _, chosen = text.partition("@")
+    if not HUB_ID.match(name) or (chosen == "" and "@" in text):
+        raise ModelError(
+            f"no model {text!r}",
+            why="it is no folder, and no hub id (org/name, or org/name@revision)",
+            hint="--model=<a folder with config.json and *.safetensors>",
+        )
+    revision = chosen or revision
+    return ModelSource(
+        text=f"{name}@{revision}", slug=slug(name), stage="fetch_model", params={"id": name, "revision": revision}
+    )
+
+
+def _synthetic(text: str) -> ModelSource:
+    name, _, query = text.removeprefix(SYNTHETIC).partition("?")
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    unknown = sorted(set(given) - {"seed"})
+    seed = given.get("seed", "0")
+    if unknown or not seed.isdecimal():
+        why = f"unknown option {unknown[0]!r}" if unknown else f"seed must be a whole number, not {seed!r}"
+        raise ModelError(f"can't read --model={text}", why=why, hint="synthetic:bert-base?seed=0")
+    return ModelSource(
+        text=f"{SYNTHETIC}{name}?seed={int(seed)}",
+        slug=slug(f"synthetic-{name}-seed-{int(seed)}"),
+        synthetic=True,
+        stage="synthesize",
+        params={"architecture": name, "seed": int(seed)},
+    )
+
+
+def _local_model(path: Path, memory: DigestMemory) -> ModelSource:
+    if not path.exists():
+        raise ModelError(f"no model folder {path}", hint="check --model, or give a hub id (org/name)")
+    if not path.is_dir():
+        raise ModelError(f"--model={path} is not a folder", hint="give the folder that holds config.json and the *.safetensors")
+    files = model_files(path)
+    _check_config(path)
+    if not any(name.endswith(".safetensors") for name in files):
+        other = sorted(item.name for item in path.iterdir() if item.suffix in NOT_READ)
+        why = f"it holds {', '.join(other[:3])}, which can carry code" if other else "it holds no weights"
+        hint = "save it with transformers' save_pretrained(…, safe_serialization=True)"
+        raise ModelError(f"model folder {path} has no *.safetensors", why=why, hint=hint)
+    try:
+        digest = digest_json({name: memory.file(file) for name, file in files.items()})
+    except OSError as error:
+        raise ModelError(f"can't read model folder {path}", why=f"{error.filename}: {error.strerror}") from None
+    resolved = path.resolve()
+    return ModelSource(text=str(resolved), slug=slug(resolved.name), local=LocalSource(path=resolved, digest=digest), params={})
+
+
+def _check_config(path: Path) -> None:
+    config = path / "config.json"
+    if not config.is_file():
+        raise ModelError(
+            f"model folder {path} has no config.json",
+            why="it is no Hugging Face model folder" + ("" if any(path.iterdir()) else ": it is empty"),
+            hint="give the folder that transformers' save_pretrained wrote",
+        )
+    try:
+        value = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"can't read {config}", why=str(error)) from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{config} is not a JSON object")
+
+
+def model_files(folder: Path) -> dict[str, Path]:
+    """Files of a model folder that stages may read, by relative name: no other framework's weights, nothing hidden."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if path.is_file() and not hidden and path.suffix not in NOT_READ:
+            found[relative.as_posix()] = path
+    return found
+
+
+def parse_data(text: str, memory: DigestMemory) -> LocalSource:
+    """Read `--data`: a JSON-lines or Parquet file; DataError says what is wrong with it."""
+    if not text.strip():
+        raise DataError("--data is empty", hint="a JSON-lines or Parquet file, or leave it out for the recipe's own data")
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise DataError(f"no data file {path}", hint="check --data, or leave it out for the recipe's own hub data")
+    if not path.is_file():
+        raise DataError(f"--data={path} is not a file", hint="give one JSON-lines or Parquet file")
+    if path.suffix.lower() not in DATA_SUFFIXES:
+        raise DataError(f"--data={path}: unknown kind of file {path.suffix!r}", hint=f"known: {', '.join(DATA_SUFFIXES)}")
+    if path.stat().st_size == 0:
+        raise DataError(f"data file {path} is empty", hint="one JSON object a line, with the fields the recipe names")
+    try:
+        return LocalSource(path=path.resolve(), digest=memory.file(path))
+    except OSError as error:
+        raise DataError(f"can't read data file {path}", why=error.strerror or str(error)) from None

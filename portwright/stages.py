@@ -1,0 +1,139 @@
+"""The host's view of the stage library: declarations and source digests, never a vendor package."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter
+from stagelib.api import Stage
+
+from portwright.digests import digest_file, digest_json
+from portwright.errors import RecipeError
+from portwright.naming import suggestion
+
+_MODULE_STRING = re.compile(r"^stagelib(\.[a-z_0-9]+)+$")
+FILLED_BY_SHAPE = ("batch_size", "sequence_length")
+FILLED_BY_RUNTIME = ("runtime", "device")
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A stage as the planner sees it."""
+
+    name: str
+    stage: Stage
+
+    @property
+    def filled(self) -> tuple[str, ...]:
+        """Parameters that the planner fills from the recipe's shape and the target's runtime."""
+        return (FILLED_BY_SHAPE if self.stage.shaped else ()) + (FILLED_BY_RUNTIME if self.stage.runtime else ())
+
+    @property
+    def parameter_names(self) -> list[str]:
+        return [field.name for field in dataclasses.fields(self.stage.params) if field.name not in self.filled]
+
+    def adapter(self) -> TypeAdapter[Any]:
+        return _adapter(self.stage.params)
+
+    def fill(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters as JSON values, defaults filled in; pydantic.ValidationError where one is wrong."""
+        adapter = self.adapter()
+        dumped: dict[str, Any] = adapter.dump_python(adapter.validate_python(_tuples(given)), mode="json")
+        return dumped
+
+
+class StageLibrary:
+    """`shared/stagelib/`, read for its declarations."""
+
+    def __init__(self, shared: Path) -> None:
+        self._root = shared
+        self._sources: dict[str, str] = {}
+
+    def names(self) -> list[str]:
+        """Every stage, by file name."""
+        folder = self._root / "stagelib" / "stages"
+        return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+
+    def recipe_stages(self) -> list[Declaration]:
+        """The stages that a recipe may list."""
+        return [declaration for name in self.names() if not (declaration := self.get(name)).stage.internal]
+
+    def get(self, name: str) -> Declaration:
+        """The declaration of a stage; RecipeError for an unknown one."""
+        if name not in self.names():
+            raise RecipeError(f"unknown stage {name!r}", hint=suggestion(name, self.names()))
+        return Declaration(name, _module(f"stagelib.stages.{name}").STAGE)
+
+    def runtime_packages(self, runtime: str) -> tuple[str, ...]:
+        """Distributions that a runtime needs; RecipeError for an unknown one."""
+        folder = self._root / "stagelib" / "runtimes"
+        known = {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}
+        if runtime not in known:
+            raise RecipeError(f"unknown runtime {runtime!r}", hint=suggestion(runtime, known))
+        packages: tuple[str, ...] = _module(f"stagelib.runtimes.{runtime}").PACKAGES
+        return packages
+
+    def source_digest(self, *modules: str) -> str:
+        """Digest of modules and of everything in stagelib that they import, wherever the import stands."""
+        files: dict[str, str] = {}
+        pending = list(modules)
+        while pending:
+            module = pending.pop()
+            path = self._path(module)
+            if path is None or module in files:
+                continue
+            files[module] = self._digest(path)
+            pending.extend(_imports(path))
+        return digest_json(files)
+
+    def _path(self, module: str) -> Path | None:
+        path = self._root.joinpath(*module.split("."))
+        for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+            if candidate.is_file():
+                return candidate
+        return None
+
+    def _digest(self, path: Path) -> str:
+        name = str(path)
+        if name not in self._sources:
+            self._sources[name] = digest_file(path)
+        return self._sources[name]
+
+
+@cache
+def _imports(path: Path) -> tuple[str, ...]:
+    """Modules of stagelib that a file names in an import, or as a string (`python -m stagelib.worker`)."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _MODULE_STRING.match(node.value):
+            found.add(node.value)
+    return tuple(sorted(name for name in found if name.split(".")[0] == "stagelib"))
+
+
+@cache
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+@cache
+def _adapter(params: type) -> TypeAdapter[Any]:
+    # A stdlib dataclass knows nothing of pydantic: the strictness is laid over it here, not in the stage library.
+    params.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
+    return TypeAdapter(params)
+
+
+def _tuples(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}

@@ -1,0 +1,252 @@
+"""The artifact store: immutable directories named by key, made visible in one rename.
+
+    store/<key[:2]>/<key>/files/…        what the stage wrote
+    store/<key[:2]>/<key>/manifest.json  every file with size and SHA-256, and how it came about
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from portwright.checked import StrictModel
+from portwright.digests import digest_file, digest_json
+from portwright.errors import StoreError
+
+MANIFEST = "manifest.json"
+FILES = "files"
+READ_ONLY = 0o444
+
+
+class FileEntry(StrictModel):
+    """One file of an artifact. `mtime_ns` tells a touched file apart without reading it."""
+
+    sha256: str
+    size: int
+    mtime_ns: int
+
+
+class Manifest(StrictModel):
+    """How an artifact came about and what it holds."""
+
+    key: str
+    stage: str
+    engine: str
+    toolchain: str
+    components: dict[str, Any]
+    facts: dict[str, Any]
+    versions: dict[str, str]
+    seconds: float
+    peak_memory_bytes: int
+    created: str
+    files: dict[str, FileEntry]
+
+    @property
+    def content_digest(self) -> str:
+        """Digest of names and contents, whatever the key."""
+        return digest_json({name: entry.sha256 for name, entry in self.files.items()})
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A directory of the store with its manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def files(self) -> Path:
+        return self.folder / FILES
+
+
+class Store:
+    """Artifacts under one root. Safe for several processes: a key is locked while it is being made."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._store = root / "store"
+        self._tmp = root / "tmp"
+        self._locks = root / "locks"
+
+    def path(self, key: str) -> Path:
+        return self._store / key[:2] / key
+
+    def get(self, key: str) -> Artifact | None:
+        """The artifact of a key, or None. A damaged one (a file gone or altered) is taken out of the store first."""
+        folder = self.path(key)
+        try:
+            manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        except FileNotFoundError:
+            return None
+        except (ValidationError, OSError):
+            self._discard(folder)
+            return None
+        if all(_intact(folder / FILES / name, entry) for name, entry in manifest.files.items()):
+            return Artifact(folder, manifest)
+        self._discard(folder)
+        return None
+
+    @contextlib.contextmanager
+    def locked(self, key: str) -> Iterator[None]:
+        """Hold a key while it is made, so that two runs don't make it twice."""
+        with _writing(self.root):
+            self._locks.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self._locks / f"{key}.lock")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """A new folder on the store's file system, removed at the end; leftovers of killed runs are swept first."""
+        with _writing(self.root):
+            self._tmp.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            folder = self._tmp / uuid.uuid4().hex
+            lock = FileLock(folder.with_suffix(".lock"))
+            lock.acquire()
+            folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.release()
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        for path in self._tmp.iterdir():
+            if path.suffix == ".lock":
+                continue
+            lock = FileLock(path.with_suffix(".lock"))
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            shutil.rmtree(path, ignore_errors=True)
+            lock.release()
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+    def put(self, output: Path, manifest: Mapping[str, Any]) -> Artifact:
+        """Make `output`, a folder of a workspace, the artifact of `manifest['key']`; its files become read-only."""
+        with _writing(self.root):
+            for path in output.rglob("*"):
+                if path.is_symlink():
+                    raise StoreError(f"stage {manifest['stage']} wrote a link, {path.name}", why="artifacts hold files only")
+            entries = {path.relative_to(output).as_posix(): _seal(path) for path in sorted(output.rglob("*")) if path.is_file()}
+            checked = Manifest.model_validate({**manifest, "files": entries})
+            folder = self.path(checked.key)
+            staged = output.with_name(f"{output.name}.artifact")
+            staged.mkdir()
+            output.rename(staged / FILES)
+            write_synced(staged / MANIFEST, checked.model_dump_json(indent=1))
+            sync_folder(staged)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                staged.rename(folder)
+            except OSError as error:
+                if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
+                    raise
+                self._discard(folder)
+                staged.rename(folder)
+            sync_folder(folder.parent)
+            return Artifact(folder, checked)
+
+    def keys(self) -> Iterator[str]:
+        """Every key in the store."""
+        for folder in self._store.glob("??/*"):
+            yield folder.name
+
+    def remove(self, key: str) -> None:
+        """Take an artifact out; half a removal is never visible."""
+        self._discard(self.path(key))
+
+    def _discard(self, folder: Path) -> None:
+        with _writing(self.root):
+            self._tmp.mkdir(parents=True, exist_ok=True)
+            gone = self._tmp / f"discarded-{uuid.uuid4().hex}"
+            with contextlib.suppress(FileNotFoundError):
+                folder.rename(gone)
+                shutil.rmtree(gone, ignore_errors=True)
+
+
+def _seal(path: Path) -> FileEntry:
+    """Digest a file, make it read-only and durable."""
+    path.chmod(READ_ONLY)
+    digest = digest_file(path)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    stat = path.stat()
+    return FileEntry(sha256=digest, size=stat.st_size, mtime_ns=stat.st_mtime_ns)
+
+
+def _intact(path: Path, entry: FileEntry) -> bool:
+    """Whether a file is what the manifest says; its content is read only if its time stamp changed."""
+    try:
+        stat = path.stat()
+        if stat.st_size != entry.size:
+            return False
+        return stat.st_mtime_ns == entry.mtime_ns or digest_file(path) == entry.sha256
+    except OSError:
+        return False
+
+
+def write_synced(path: Path, text: str) -> None:
+    """Write a file and wait until it is on the disk."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until a folder's entries are on the disk."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows has no such call, and needs none
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _writing(root: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into words."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(root, error) from error
+
+
+def storage_error(root: Path, error: OSError) -> StoreError:
+    """A StoreError that says what to do about a full disk or a forbidden folder."""
+    hints = {
+        errno.ENOSPC: "free some space (invoke clean), or set PORTWRIGHT_ARTIFACTS to a larger disk; nothing is lost",
+        errno.EDQUOT: "your quota is used up: set PORTWRIGHT_ARTIFACTS to another disk; nothing is lost",
+        errno.EACCES: "make it writable for you, or set PORTWRIGHT_ARTIFACTS to another folder",
+        errno.EPERM: "make it writable for you, or set PORTWRIGHT_ARTIFACTS to another folder",
+        errno.EROFS: "it is on a read-only disk: set PORTWRIGHT_ARTIFACTS to another folder",
+    }
+    where = error.filename or root
+    return StoreError(f"can't write to {where}", why=error.strerror or str(error), hint=hints.get(error.errno or 0, ""))
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file of ours, or None where there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None

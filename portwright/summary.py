@@ -1,0 +1,165 @@
+"""From outcomes to `result.json` and to the lines a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from portwright.digests import digest_file
+from portwright.executor import Done
+from portwright.gates import failed, judge
+from portwright.history import sample_lines
+from portwright.plan import RecipePlan
+from portwright.results import (
+    AllThreads,
+    DataRecord,
+    LatencyMs,
+    ModelRecord,
+    Placed,
+    Placement,
+    RunResult,
+    Similarity,
+    StageRecord,
+    Throughput,
+)
+
+
+class Outcomes:
+    """All outcomes of one plan, found by call."""
+
+    def __init__(self, plan: RecipePlan, done: Sequence[Done]) -> None:
+        self.plan = plan
+        self.all = list(done)
+        self._by_key = {item.call.key: item for item in done}
+        self.package = self._by_key[plan.package.key]
+        self.benchmark = self._by_key[plan.benchmark.key]
+        self.evaluate = self._by_key[plan.evaluate.key]
+        self.batches = self._by_key[plan.batches.key]
+
+    @property
+    def nothing_ran(self) -> bool:
+        return all(item.cached for item in self.all)
+
+    def model_digest(self) -> str:
+        """Digest of the model's content, known once it is fetched."""
+        source = self.plan.source
+        if source.local is not None:
+            return source.local.digest
+        assert source.call is not None
+        artifact = self._by_key[source.call.key].artifact
+        assert artifact is not None
+        return artifact.manifest.content_digest
+
+    def samples(self) -> list[Mapping[str, Any]]:
+        """Raw samples of every measurement of the plan."""
+        return [line for item in self.all if item.measurement for line in sample_lines(item.measurement)]
+
+
+def build_result(outcomes: Outcomes) -> RunResult:
+    """`result.json` of a plan whose every call has an outcome."""
+    plan, bench = outcomes.plan, outcomes.benchmark.facts
+    recipe = plan.recipe
+    similarity = Similarity.model_validate(_only(outcomes.evaluate.facts["similarity"], Similarity))
+    nodes = tuple(Placed.model_validate(part) for part in bench["placement"])
+    placement = Placement(runtime=plan.target.file.runtime.name, nodes=nodes)
+    ratio = bench["latency_ratio"]
+    gates = judge(recipe.gates, similarity, placement, ratio)
+    measurement, artifact = outcomes.benchmark.measurement, outcomes.package.artifact
+    assert measurement is not None
+    assert artifact is not None
+    return RunResult(
+        recipe=recipe.name,
+        recipe_digest=digest_file(recipe.path),
+        target=plan.target.name,
+        engine=plan.engine,
+        status="failed" if failed(gates) else "passed",
+        model=ModelRecord(source=plan.model.text, digest=outcomes.model_digest(), synthetic=plan.model.synthetic),
+        data=_data(outcomes),
+        executed_on=bench["executed_on"],
+        device=str(bench["environment"].get("cpu_model", "")),
+        measured=measurement.taken,
+        stages=tuple(_stage(item) for item in outcomes.all),
+        latency_ms=_latency(bench["latency_ms"]),
+        throughput=Throughput.model_validate(_only(bench["throughput"], Throughput)) if bench["throughput"] else None,
+        baseline_latency_ms=_latency(bench["baseline_latency_ms"]),
+        latency_ratio=ratio,
+        latency_ratio_interval=_interval(bench["latency_ratio_interval"]),
+        all_threads=_all_threads(bench["all_threads"]),
+        verdict=bench["verdict"],
+        verdict_reason=bench["verdict_reason"],
+        similarity=similarity,
+        placement=placement,
+        gates=gates,
+        size_bytes=sum(entry.size for entry in artifact.manifest.files.values()),
+        settings=bench["settings"],
+        environment=bench["environment"],
+    )
+
+
+def about(outcomes: Outcomes) -> dict[str, Any]:
+    """What `manifest.json` says beside its files: tool versions, toolchains, recipe and keys."""
+    plan = outcomes.plan
+    return {
+        "recipe": plan.recipe.model_dump(mode="json", by_alias=True),
+        "model": {"source": plan.model.text, "digest": outcomes.model_digest()},
+        "engine": plan.engine,
+        "toolchains": {call.toolchain.name: call.toolchain.digest(plan.engine) for call in plan.calls},
+        "versions": {item.call.toolchain.name: {} for item in outcomes.all} | _versions(outcomes),
+        "keys": {f"{index:02d} {item.call.stage}": item.call.key for index, item in enumerate(outcomes.all, start=1)},
+        "components": {item.call.key: dict(item.call.components) for item in outcomes.all},
+    }
+
+
+def _versions(outcomes: Outcomes) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for item in outcomes.all:
+        found.setdefault(item.call.toolchain.name, {}).update(item.versions)
+    return found
+
+
+def _stage(item: Done) -> StageRecord:
+    return StageRecord(
+        name=item.call.stage,
+        key=item.call.key,
+        toolchain=item.call.toolchain.name,
+        cached=item.cached,
+        seconds=item.seconds,
+        peak_memory_bytes=item.peak_memory_bytes,
+    )
+
+
+def _data(outcomes: Outcomes) -> DataRecord:
+    plan, split = outcomes.plan, outcomes.batches.facts
+    spec = plan.recipe.data[plan.recipe.evaluation.data]
+    hub = f"{spec.dataset}@{spec.revision}/{spec.subset or 'default'}/{spec.split}"
+    return DataRecord(
+        source=str(plan.local_data.path) if plan.local_data else hub,
+        calibration_samples=split["used"]["calibration"],
+        evaluation_samples=split["used"]["evaluation"],
+        disjoint=split["disjoint"],
+        note=split["note"],
+    )
+
+
+def _latency(facts: Mapping[str, Any] | None) -> LatencyMs | None:
+    return LatencyMs.model_validate(_only(facts, LatencyMs)) if facts else None
+
+
+def _all_threads(facts: Mapping[str, Any] | None) -> AllThreads | None:
+    if not facts:
+        return None
+    latency, baseline = _latency(facts["latency_ms"]), _latency(facts["baseline_latency_ms"])
+    assert latency is not None
+    assert baseline is not None
+    return AllThreads(
+        threads=facts["threads"], latency_ms=latency, baseline_latency_ms=baseline, latency_ratio=facts["latency_ratio"]
+    )
+
+
+def _interval(values: Sequence[float] | None) -> tuple[float, float] | None:
+    return (values[0], values[1]) if values else None
+
+
+def _only(facts: Mapping[str, Any], model: type[Any]) -> dict[str, Any]:
+    """The facts that the result has a place for; the rest stays in the measurement's history."""
+    return {name: value for name, value in facts.items() if name in model.model_fields}

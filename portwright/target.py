@@ -1,0 +1,172 @@
+"""A target: a kind of hardware, declared by `targets/<name>/target.toml` and the recipes beside it."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from portwright.checked import StrictModel, read_text, validate
+from portwright.errors import RecipeError, UsageError
+from portwright.naming import suggestion
+from portwright.recipe import Recipe, load_recipe, steps
+from portwright.stages import StageLibrary
+from portwright.toolchain import Toolchain
+
+TARGET_FILE = "target.toml"
+WHAT = "target"
+
+
+class RuntimeSpec(StrictModel):
+    """What executes the deployable: a module of stagelib.runtimes, and the device it is asked for."""
+
+    name: str
+    device: Annotated[str, Field(description="the runtime's own name of the device that executes where no device of the target is")]
+
+
+class TargetFile(StrictModel):
+    """`target.toml`."""
+
+    name: str
+    title: Annotated[str, Field(description="the hardware, as a person calls it")]
+    toolchains: Annotated[
+        tuple[str, ...],
+        Field(min_length=1, description="folders of docker/; a stage runs in the first that holds all it needs"),
+    ]
+    default_recipe: Annotated[str, Field(description="the recipe that runs when none is named")]
+    runtime: RuntimeSpec
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target with its folder and its recipes' paths, by name."""
+
+    file: TargetFile
+    folder: Path
+    recipe_paths: dict[str, Path]
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+
+class Catalog:
+    """All targets, recipes, toolchains and stages of a checkout. Recipes are parsed when they are asked for."""
+
+    def __init__(self, targets: Path, toolchains: dict[str, Toolchain], library: StageLibrary) -> None:
+        self.library = library
+        self.toolchains = toolchains
+        self.targets = {path.parent.name: self._target(path) for path in sorted(targets.glob(f"*/{TARGET_FILE}"))}
+        self._recipe_targets = self._unique_recipes()
+
+    def _target(self, path: Path) -> Target:
+        try:
+            value = tomllib.loads(read_text(path, WHAT))
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError(f"target {path} is not TOML", why=str(error)) from None
+        file = validate(TargetFile, value, path, WHAT)
+        if file.name != path.parent.name:
+            raise RecipeError(f"target {path}: name: is {file.name!r}, but its folder is {path.parent.name!r}")
+        for name in file.toolchains:
+            if name not in self.toolchains:
+                hint = suggestion(name, self.toolchains)
+                raise RecipeError(f"target {path}: toolchains: unknown toolchain {name!r}", hint=hint)
+        recipes = {recipe.stem: recipe for recipe in sorted((path.parent / "recipes").glob("*.json"))}
+        if file.default_recipe not in recipes:
+            hint = suggestion(file.default_recipe, recipes)
+            raise RecipeError(f"target {path}: default_recipe: unknown recipe {file.default_recipe!r}", hint=hint)
+        return Target(file, path.parent, recipes)
+
+    def _unique_recipes(self) -> dict[str, Target]:
+        owners: dict[str, Target] = {}
+        for target in self.targets.values():
+            for name, path in target.recipe_paths.items():
+                if name in owners:
+                    raise RecipeError(
+                        f"recipe {path}: the name {name!r} is taken",
+                        why=f"{owners[name].recipe_paths[name]} has it too, and results are kept by recipe name",
+                        hint="rename one of them",
+                    )
+                owners[name] = target
+        return owners
+
+    def select(self, names: str) -> list[Target]:
+        """Targets of `--target`: one, several with commas, or `all`; UsageError for an unknown one."""
+        asked = [name.strip() for name in names.split(",") if name.strip()]
+        if not asked:
+            raise UsageError("--target is empty", hint=f"one of {', '.join(self.targets)}, several with commas, or all")
+        if asked == ["all"]:
+            return list(self.targets.values())
+        for name in asked:
+            if name not in self.targets:
+                raise UsageError(f"unknown target {name!r}", hint=suggestion(name, [*self.targets, "all"]))
+        return [self.targets[name] for name in dict.fromkeys(asked)]
+
+    def recipes_for(self, targets: list[Target], asked: str | None) -> list[tuple[Target, Recipe]]:
+        """The recipe to run for each target: its default one, or the one named or given as a file."""
+        if asked is None:
+            return [(target, self._load(target.recipe_paths[target.file.default_recipe], target)) for target in targets]
+        if not asked.strip():
+            raise UsageError("--recipe is empty", hint="a recipe's name, a file, or leave it out for the default one")
+        if asked.endswith(".json") or "/" in asked:
+            return [self._from_file(Path(asked).expanduser(), targets)]
+        owner = self._recipe_targets.get(asked)
+        if owner is None:
+            raise UsageError(f"unknown recipe {asked!r}", hint=suggestion(asked, self._recipe_targets))
+        if owner not in targets:
+            raise UsageError(
+                f"recipe {asked!r} is for target {owner.name!r}, not for {', '.join(target.name for target in targets)}",
+                hint=f"--target={owner.name}",
+            )
+        return [(owner, self._load(owner.recipe_paths[asked], owner))]
+
+    def _from_file(self, path: Path, targets: list[Target]) -> tuple[Target, Recipe]:
+        if not path.is_file():
+            raise UsageError(f"no recipe file {path}", hint=f"the name of a recipe also serves: {', '.join(self._recipe_targets)}")
+        recipe = load_recipe(path, self.library)
+        for target in targets:
+            if target.name == recipe.target:
+                self._check_toolchains(recipe, target)
+                return target, recipe
+        if recipe.target not in self.targets:
+            hint = suggestion(recipe.target, self.targets)
+            raise RecipeError(f"recipe {path}: target: unknown target {recipe.target!r}", hint=hint)
+        raise UsageError(f"recipe {path} is for target {recipe.target!r}", hint=f"--target={recipe.target}")
+
+    def _load(self, path: Path, target: Target) -> Recipe:
+        recipe = load_recipe(path, self.library)
+        if recipe.name != path.stem:
+            why = "recipes of the repository are found by their file's name"
+            raise RecipeError(f"recipe {path}: name: is {recipe.name!r}, but the file is {path.name}", why=why)
+        if recipe.target != target.name:
+            raise RecipeError(f"recipe {path}: target: is {recipe.target!r}, but it lies under {target.name!r}")
+        self._check_toolchains(recipe, target)
+        return recipe
+
+    def _check_toolchains(self, recipe: Recipe, target: Target) -> None:
+        for index, (declaration, _) in enumerate(steps(recipe, self.library)):
+            try:
+                self.toolchain_for(declaration.name, target)
+            except RecipeError as error:
+                raise RecipeError(f"recipe {recipe.path}: stages[{index}]: {error.message}", why=error.why, hint=error.hint) from None
+
+    def needs(self, stage: str, target: Target) -> tuple[str, ...]:
+        """Distributions that a stage takes for a target, the runtime's included."""
+        declaration = self.library.get(stage).stage
+        extra = self.library.runtime_packages(target.file.runtime.name) if declaration.runtime else ()
+        return (*declaration.needs, *(name for name in extra if name not in declaration.needs))
+
+    def toolchain_for(self, stage: str, target: Target) -> Toolchain:
+        """The first of the target's toolchains that holds every distribution the stage needs; RecipeError if none does."""
+        needs = self.needs(stage, target)
+        for name in target.file.toolchains:
+            if self.toolchains[name].can_run(needs):
+                return self.toolchains[name]
+        raise RecipeError(
+            f"target {target.name!r} can't run stage {stage!r}",
+            why=f"it needs {', '.join(needs)}, which none of {', '.join(target.file.toolchains)} holds together",
+            hint="choose another stage, or list a toolchain that has them in target.toml",
+        )

@@ -1,0 +1,149 @@
+"""`runs/<model>/<recipe>/`: the last run's view, for people and other programs. Replaced whole, in one step."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from portwright.digests import digest_file
+from portwright.results import RunResult
+from portwright.sources import ModelSource
+from portwright.store import Artifact, read_json, storage_error, sync_folder, write_synced
+
+RESULT = "result.json"
+MEASUREMENTS = "measurements.jsonl"
+MANIFEST = "manifest.json"
+DEPLOY = "deploy"
+REJECTED = "REJECTED.txt"
+OWNER = ".model.json"
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+class Views:
+    """All views under `runs/`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._runs = root / "runs"
+
+    def model_folder(self, model: ModelSource) -> Path:
+        """The folder of a model: its slug, with a short digest where another model has that slug already."""
+        owner = {"source": model.text, "identity": model.identity}
+        plain = self._runs / model.slug
+        for folder in (plain, self._runs / f"{model.slug}-{model.identity[:8]}"):
+            known = read_json(folder / OWNER)
+            if known is None or _same_model(known, owner):
+                return folder
+        return plain.with_name(f"{model.slug}-{model.identity[:16]}")
+
+    def write(self, model: ModelSource, result: RunResult, deploy: Artifact, samples: Iterable[Mapping[str, Any]], about: Mapping[str, Any]) -> Path:
+        """Write the view of a run beside the old one and exchange the two; StoreError where the disk refuses."""
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._root / "views.lock"):
+                return self._write(model, result, deploy, samples, about)
+        except OSError as error:
+            raise storage_error(self._root, error) from error
+
+    def read(self, model: ModelSource, recipe: str) -> dict[str, Any] | None:
+        """The last `result.json` of a recipe on a model, or None."""
+        value = read_json(self.model_folder(model) / recipe / RESULT)
+        return value if isinstance(value, dict) else None
+
+    def manifest(self, model: ModelSource, recipe: str) -> dict[str, Any] | None:
+        """The last `manifest.json` of a recipe on a model, or None."""
+        value = read_json(self.model_folder(model) / recipe / MANIFEST)
+        return value if isinstance(value, dict) else None
+
+    def _write(self, model: ModelSource, result: RunResult, deploy: Artifact, samples: Iterable[Mapping[str, Any]], about: Mapping[str, Any]) -> Path:
+        parent = self.model_folder(model)
+        parent.mkdir(parents=True, exist_ok=True)
+        owner = parent / OWNER
+        if not owner.exists():
+            owner.write_text(json.dumps({"source": model.text, "identity": model.identity}))
+        view = parent / result.recipe
+        for leftover in parent.glob(f".{result.recipe}.*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        fresh = parent / f".{result.recipe}.{uuid.uuid4().hex[:8]}"
+        fresh.mkdir()
+        try:
+            _link_tree(deploy.files, fresh / DEPLOY)
+            if result.status == "failed":
+                reasons = [gate.reason for gate in result.gates if not gate.passed]
+                (fresh / DEPLOY / REJECTED).write_text("Don't ship this: a gate failed.\n" + "\n".join(reasons) + "\n")
+            write_synced(fresh / RESULT, result.model_dump_json(indent=2) + "\n")
+            write_synced(fresh / MEASUREMENTS, "".join(json.dumps(sample) + "\n" for sample in samples))
+            files = _files(fresh, deploy)
+            write_synced(fresh / MANIFEST, json.dumps({**about, "files": files}, indent=1) + "\n")
+            sync_folder(fresh)
+            _exchange(fresh, view)
+            sync_folder(parent)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        return view
+
+
+def _same_model(known: object, owner: Mapping[str, str]) -> bool:
+    """The same place, or the same content: a folder that was trained on is still that model."""
+    return isinstance(known, dict) and any(known.get(name) == owner[name] for name in owner)
+
+
+def _link_tree(source: Path, destination: Path) -> None:
+    """The files of an artifact under another name: hard links, or copies where the disk has none."""
+    for path in sorted(source.rglob("*")):
+        target = destination / path.relative_to(source)
+        if path.is_dir():
+            target.mkdir(parents=True, exist_ok=True)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, target)
+        except OSError:
+            shutil.copy2(path, target)
+    destination.mkdir(parents=True, exist_ok=True)
+
+
+def _files(fresh: Path, deploy: Artifact) -> dict[str, dict[str, Any]]:
+    """Every file of the view with SHA-256 and size in bytes; the artifact's own digests are not computed again."""
+    known = {f"{DEPLOY}/{name}": entry for name, entry in deploy.manifest.files.items()}
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(item for item in fresh.rglob("*") if item.is_file()):
+        name = path.relative_to(fresh).as_posix()
+        sha256 = known[name].sha256 if name in known else digest_file(path)
+        found[name] = {"sha256": sha256, "size": path.stat().st_size}
+    return found
+
+
+def _exchange(fresh: Path, view: Path) -> None:
+    """Put `fresh` in the place of `view`; the old one, if any, is then at `fresh`."""
+    if not view.exists():
+        fresh.rename(view)
+        return
+    if sys.platform.startswith("linux") and _renameat2(fresh, view):
+        return
+    # Without an exchanging rename there is an instant with no view; never one with half a view.
+    old = fresh.with_name(f"{fresh.name}.old")
+    view.rename(old)
+    fresh.rename(view)
+    with contextlib.suppress(OSError):
+        shutil.rmtree(old)
+
+
+def _renameat2(first: Path, second: Path) -> bool:
+    """Linux's atomic exchange of two paths; False where the file system has none."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "renameat2"):
+        return False
+    status = library.renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
+    return int(status) == 0

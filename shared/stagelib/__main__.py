@@ -1,0 +1,122 @@
+"""Runs one stage call: `python -m stagelib CALL.json`.
+
+The call names the stage, its parameters and its directories. Standard output carries one JSON event a line and nothing
+else; whatever a vendor library prints goes to standard error, which the host keeps as the stage's log. The outcome is
+written to the file that the call names under `result`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from stagelib.api import Call, Result, Stage, StageError
+
+TIMED_OUT = 124
+NETWORK_EVENTS = frozenset({"socket.connect", "socket.getaddrinfo", "socket.sendto"})
+
+
+def main(argv: list[str]) -> int:
+    spec = json.loads(Path(argv[0]).read_text())
+    events = _claim_stdout()
+    _die_with_parent(spec.get("parent_pid"))
+    _arm_deadline(spec["deadline_s"])
+    if not spec["network"]:
+        _forbid_network()
+    started = time.perf_counter()
+    try:
+        module = importlib.import_module(f"stagelib.stages.{spec['stage']}")
+        stage: Stage = module.STAGE
+        result: Result = module.run(_call(spec, events), stage.params(**_tuples(spec["params"])))
+        outcome = {"ok": True, "facts": dict(result.facts), "samples": list(result.samples)}
+        outcome["versions"] = _versions((*stage.needs, *spec.get("also_versions", ())))
+    except StageError as error:
+        outcome = {"ok": False, "kind": error.kind, "message": error.message, "hint": error.hint}
+    except Exception as error:  # the top of the process: the host prints the line, the log keeps the traceback
+        traceback.print_exc()
+        outcome = {"ok": False, "kind": "stage", "message": f"{type(error).__name__}: {error}", "hint": ""}
+    outcome["seconds"] = round(time.perf_counter() - started, 3)
+    outcome["peak_memory_bytes"] = _peak_memory_bytes()
+    Path(spec["result"]).write_text(json.dumps(outcome))
+    return 0 if outcome["ok"] else 1
+
+
+def _call(spec: Mapping[str, Any], events: IO[str]) -> Call:
+    def path(name: str) -> Path | None:
+        return Path(spec[name]) if spec.get(name) else None
+
+    return Call(
+        stage=spec["stage"],
+        inputs={role: Path(where) for role, where in spec["inputs"].items()},
+        output=Path(spec["output"]),
+        scratch=Path(spec["scratch"]),
+        cache=path("cache"),
+        fills=path("fills"),
+        events=events,
+    )
+
+
+def _tuples(params: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no tuples, and the parameters are hashable dataclasses."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in params.items()}
+
+
+def _claim_stdout() -> IO[str]:
+    """Keep the real standard output for events, and send file descriptor 1 to the log."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return events
+
+
+def _die_with_parent(parent_pid: int | None) -> None:
+    """Without a container, a killed host would leave this process running (Linux: PR_SET_PDEATHSIG)."""
+    if parent_pid is None or not sys.platform.startswith("linux"):
+        return
+    import ctypes
+    import signal
+
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os._exit(TIMED_OUT)
+
+
+def _arm_deadline(seconds: float) -> None:
+    """End the process even if native code never returns to Python, and nobody is left to kill the container."""
+    timer = threading.Timer(seconds, lambda: os._exit(TIMED_OUT))
+    timer.daemon = True
+    timer.start()
+
+
+def _forbid_network() -> None:
+    """A container has none; without a container this keeps a library from downloading in silence."""
+
+    def hook(event: str, args: tuple[object, ...]) -> None:
+        if event in NETWORK_EVENTS and not (event == "socket.connect" and isinstance(args[1], str)):
+            raise StageError(f"a stage without network access tried to use it ({event} {args[1:]!r})")
+
+    sys.addaudithook(hook)
+
+
+def _versions(needs: tuple[str, ...]) -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in sorted(needs)}
+
+
+def _peak_memory_bytes() -> int:
+    """Largest resident set of this process or of a child it waited for, in bytes."""
+    kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return kib * 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

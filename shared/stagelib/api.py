@@ -1,0 +1,100 @@
+"""What a stage is, what it is given and what it gives back.
+
+A stage is a module of `stagelib.stages` with three names: `Params` (a frozen dataclass, its fields the recipe's keys),
+`STAGE` (a `Stage`: what it takes and needs) and `run(call, params) -> Result`. The host reads the first two to check
+recipes and to compute keys, so a stage module imports nothing but the standard library and this module at its top.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal
+
+
+Role = Literal["source", "model", "reference", "batches", "calibration_data", "evaluation_data", "local"]
+ErrorKind = Literal["stage", "model", "data"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """The declaration of a stage: everything the host needs to plan it without running it."""
+
+    summary: str
+    """One line, shown by `invoke list` and on the live board."""
+    inputs: tuple[Role, ...] = ()
+    """Roles the planner must fill, each with one artifact or one local file or folder."""
+    optional_inputs: tuple[Role, ...] = ()
+    """Roles the planner fills where the recipe has them."""
+    params: type
+    needs: tuple[str, ...] = ()
+    """Distributions, by their names on the package index, that the toolchain's lock must hold."""
+    kind: Literal["artifact", "measurement"] = "artifact"
+    """A measurement's result is appended to a history; an artifact's output directory is stored under its key."""
+    network: bool = False
+    shaped: bool = False
+    """The planner fills the parameters `batch_size` and `sequence_length` from the recipe's input shape."""
+    runtime: bool = False
+    """The planner fills `runtime` and `device` from the target, and adds the runtime's packages to `needs`."""
+    internal: bool = False
+    """Placed by the planner; a recipe can't list it among its stages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a stage learned: `facts` go into results and manifests, `samples` are the raw rows of a measurement."""
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    samples: Sequence[Mapping[str, Any]] = ()
+
+
+class StageError(Exception):
+    """A failure whose cause is known. `kind` chooses the host's class of error; `hint` says what to do next."""
+
+    def __init__(self, message: str, *, hint: str = "", kind: ErrorKind = "stage") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.kind: ErrorKind = kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of a stage, with the directories it may touch."""
+
+    stage: str
+    inputs: Mapping[str, Path]
+    """Role to directory (or file, for `local`), all read-only."""
+    output: Path
+    """Empty; its content becomes the artifact."""
+    scratch: Path
+    """Writable and thrown away."""
+    cache: Path | None = None
+    """A read-only HF_HOME the caller already has, for the stages with network."""
+    fills: Path | None = None
+    """A writable HF_HOME, merged into the caller's after success, for the stages with network."""
+    events: IO[str] = field(default_factory=lambda: sys.stdout)
+
+    def input(self, role: Role) -> Path:
+        return self.inputs[role]
+
+    def progress(self, done: float, text: str = "") -> None:
+        """Report the share of the work that is done, 0 to 1, for the live board."""
+        self._emit({"event": "progress", "done": round(min(max(done, 0.0), 1.0), 4), "text": text})
+
+    def log(self, text: str) -> None:
+        """Write one line to the stage's log and to the live board."""
+        self._emit({"event": "log", "text": text})
+
+    def _emit(self, event: Mapping[str, Any]) -> None:
+        self.events.write(json.dumps(event) + "\n")
+        self.events.flush()
+
+
+def cpu_count() -> int:
+    """Processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

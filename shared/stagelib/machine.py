@@ -1,0 +1,65 @@
+"""What a figure was measured on: processor, instruction sets, clocks, load. Linux's files; None where there is none."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# What decides how fast integer and half-precision encoders are, on x86-64 and on Arm.
+TELLING_FLAGS = frozenset(
+    "avx avx2 fma f16c avx_vnni avx512f avx512bw avx512vl avx512_vnni avx512_bf16 avx512_fp16 "
+    "amx_tile amx_int8 amx_bf16 asimd asimddp i8mm bf16 sve sve2".split()
+)
+_CPUINFO = Path("/proc/cpuinfo")
+_GOVERNOR = "/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor"
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, its telling instruction sets, how many CPUs this process may use, the clock governor and the load."""
+    allowed = allowed_cpus()
+    info = parse_cpuinfo(_read(_CPUINFO) or "")
+    return {
+        "cpu_model": info.get("model name") or platform.processor() or platform.machine(),
+        "architecture": platform.machine(),
+        "isa_flags": sorted(TELLING_FLAGS.intersection(info.get("flags", info.get("features", "")).split())),
+        "cpus_allowed": allowed,
+        "cpus_of_machine": os.cpu_count(),
+        "governor": _read(Path(_GOVERNOR.format(cpu=allowed[-1]))),
+        "load_average": load_average(),
+        "kernel": platform.release(),
+    }
+
+
+def allowed_cpus() -> list[int]:
+    """Numbers of the CPUs this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def load_average() -> list[float] | None:
+    """Runnable processes over the last 1, 5 and 15 minutes."""
+    return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
+
+
+def parse_cpuinfo(text: str) -> Mapping[str, str]:
+    """The first processor's entries of /proc/cpuinfo, names in lower case."""
+    entries: dict[str, str] = {}
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if not colon:
+            if entries:
+                break
+            continue
+        entries.setdefault(name.strip().lower(), value.strip())
+    return entries
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None

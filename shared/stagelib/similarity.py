@@ -1,0 +1,63 @@
+"""Sentence embeddings from hidden states, and how alike two models' embeddings are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagelib.api import StageError
+
+Floats = NDArray[np.float64]
+Pooling = Literal["mean", "cls", "max"]
+_HIDDEN_STATES = 3
+_EMBEDDINGS = 2
+
+
+def embed(outputs: Mapping[str, NDArray[Any]], mask: NDArray[np.int64], pooling: Pooling = "mean") -> Floats:
+    """Embeddings [batch, hidden] of a model's outputs: its first hidden states pooled, else its first vectors as they are.
+
+    `mask` is [batch, sequence], 1 where a token is text. StageError where no output fits.
+    """
+    for array in outputs.values():
+        if array.ndim == _HIDDEN_STATES:
+            return pool(array.astype(np.float64), mask, pooling)
+    for array in outputs.values():
+        if array.ndim == _EMBEDDINGS:
+            return array.astype(np.float64)
+    shapes = {name: array.shape for name, array in outputs.items()}
+    raise StageError(f"no output is [batch, sequence, hidden] or [batch, hidden]: {shapes}", kind="model")
+
+
+def pool(hidden: Floats, mask: NDArray[np.int64], pooling: Pooling) -> Floats:
+    """Pool [batch, sequence, hidden] over the text's tokens to [batch, hidden]."""
+    if pooling == "cls":
+        # The first token of the text, which is not the first of the row where padding stands on the left.
+        first = mask.argmax(axis=1)
+        return hidden[np.arange(len(hidden)), first]
+    kept = mask[..., None].astype(np.float64)
+    if pooling == "max":
+        masked = np.where(kept > 0, hidden, -np.inf).max(axis=1)
+        return np.where(np.isfinite(masked), masked, 0.0)
+    # Padding may hold anything, NaN as well: 0 × NaN would be NaN.
+    total: Floats = np.where(kept > 0, hidden, 0.0).sum(axis=1)
+    return total / np.maximum(kept.sum(axis=1), 1.0)
+
+
+def normalized(embeddings: Floats) -> Floats:
+    """Rows of [n, hidden] at length 1."""
+    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+
+
+def cosines(left: Floats, right: Floats) -> Floats:
+    """Cosine [n] of each row of `left` with the same row of `right`, both [n, hidden]; NaN where a value is not finite."""
+    return np.clip((normalized(left) * normalized(right)).sum(axis=1), -1.0, 1.0)
+
+
+def unrelated_pairs(embeddings: Floats) -> float | None:
+    """Mean cosine of each row with its neighbour: what two texts with nothing in common score. None below two rows."""
+    if len(embeddings) < 2:  # noqa: PLR2004  # a pair
+        return None
+    return float(cosines(embeddings, np.roll(embeddings, 1, axis=0)).mean())

@@ -1,0 +1,49 @@
+"""Edit an ONNX graph for low-precision work: a small attention-mask constant, and Gemm where a compiler wants it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stagelib.api import Call, Result, Stage, StageError
+from stagelib.modelinfo import ModelInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """What to change."""
+
+    mask_value: float = -100.0
+    """Takes the place of the smallest float that masks padding: in 16 bits or less that one drowns all else or overflows."""
+    matmul_add_to_gemm: bool = False
+    """Turn a MatMul by a weight and the Add of its bias into one Gemm. The shapes must be fixed."""
+
+
+STAGE = Stage(
+    summary="replace the attention-mask constant, optionally turn MatMul + Add into Gemm",
+    inputs=("model",),
+    params=Params,
+    needs=("onnx", "numpy"),
+)
+
+
+def run(call: Call, params: Params) -> Result:
+    """Write the edited model; StageError where nothing matched."""
+    import onnx
+
+    from stagelib import graphsurgery, onnxfiles
+
+    if params.mask_value >= 0:
+        raise StageError(f"mask_value must be negative, and it is {params.mask_value}")
+    call.progress(0.0, "reading the model")
+    model = onnxfiles.load(call.input("model"))
+    replaced = graphsurgery.replace_mask_constant(model.graph, params.mask_value)
+    if not replaced:
+        raise StageError("no attention-mask constant (the smallest float, or minus infinity) is in the model")
+    facts: dict[str, object] = {"mask_constants_replaced": replaced, "mask_value": params.mask_value}
+    if params.matmul_add_to_gemm:
+        call.progress(0.4, "MatMul + Add to Gemm")
+        facts["gemms_made"] = graphsurgery.matmul_add_to_gemm(model)
+    info = onnxfiles.save(model, call.output, ModelInfo.read(call.input("model")).precision)
+    onnx.checker.check_model(str(call.output / info.entry))
+    call.progress(1.0)
+    return Result(facts=facts)

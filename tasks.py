@@ -1,0 +1,94 @@
+"""Portwright's commands. Each parses its options, calls one function of portwright/ and prints what comes back."""
+
+from __future__ import annotations
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from portwright import commands
+
+TARGET = "one target, several with commas, or all"
+RECIPE = "a recipe's name, or a JSON file; left out: the target's default recipe"
+MODEL = "hub id[@revision], a local folder, or synthetic:bert-base?seed=0; left out: the recipe's own"
+DATA = "JSON-lines or Parquet file with the fields the recipe names; left out: the recipe's hub data"
+ENGINE = "docker or venv; left out: docker if an engine answers, else venv"
+
+
+@task(auto_shortflags=False, help={"target": TARGET, "engine": ENGINE})
+def build(_: Context, target: str, engine: str | None = None) -> None:
+    """Build the toolchain images (or virtual environments) of targets."""
+    commands.build(target, engine)
+
+
+@task(auto_shortflags=False, help={"target": TARGET, "recipe": RECIPE, "model": MODEL, "data": DATA, "engine": ENGINE})
+def run(
+    _: Context,
+    target: str,
+    recipe: str | None = None,
+    model: str | None = None,
+    data: str | None = None,
+    engine: str | None = None,
+) -> None:
+    """Run recipes: export, quantize, compile, benchmark, evaluate; builds what is missing."""
+    commands.run(commands.Request(targets=target, recipe=recipe, model=model, data=data, engine=engine))
+
+
+@task(auto_shortflags=False, help={"target": TARGET, "recipe": RECIPE, "model": MODEL, "data": DATA, "engine": ENGINE})
+def bench(
+    _: Context,
+    target: str,
+    recipe: str | None = None,
+    model: str | None = None,
+    data: str | None = None,
+    engine: str | None = None,
+) -> None:
+    """Measure again, even if there is a measurement; builds what is missing."""
+    request = commands.Request(
+        targets=target, recipe=recipe, model=model, data=data, engine=engine, measure_again=True
+    )
+    commands.run(request)
+
+
+@task(auto_shortflags=False, help={"target": TARGET, "recipe": RECIPE, "model": MODEL, "data": DATA, "engine": ENGINE})
+def plan(
+    _: Context,
+    target: str = "all",
+    recipe: str | None = None,
+    model: str | None = None,
+    data: str | None = None,
+    engine: str | None = None,
+) -> None:
+    """Show the stage calls of recipes and what is there already; contacts no engine."""
+    commands.plan(commands.Request(targets=target, recipe=recipe, model=model, data=data, engine=engine))
+
+
+@task(auto_shortflags=False, help={"target": TARGET, "recipe": RECIPE, "model": MODEL, "data": DATA, "engine": ENGINE})
+def explain(
+    _: Context,
+    target: str,
+    recipe: str | None = None,
+    model: str | None = None,
+    data: str | None = None,
+    engine: str | None = None,
+) -> None:
+    """Say which part of each stage's key differs from the last run."""
+    commands.explain(commands.Request(targets=target, recipe=recipe, model=model, data=data, engine=engine))
+
+
+@task(name="list", auto_shortflags=False)
+def list_(_: Context) -> None:
+    """List targets, recipes, toolchains and stages."""
+    commands.list_all()
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "yes": "remove; without it only what would be removed is shown",
+        "everything": "all of the host volume, results included",
+        "older-than": "only what no run touched for this many days",
+    },
+)
+def clean(_: Context, yes: bool = False, everything: bool = False, older_than: int = 0) -> None:
+    """Remove artifacts that no result refers to, and environments of toolchains that changed."""
+    commands.clean(yes=yes, everything=everything, older_than_days=older_than)
