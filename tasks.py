@@ -43,9 +43,7 @@ def bench(
     engine: str | None = None,
 ) -> None:
     """Measure again, even if there is a measurement; builds what is missing."""
-    request = commands.Request(
-        targets=target, recipe=recipe, model=model, data=data, engine=engine, measure_again=True
-    )
+    request = commands.Request(targets=target, recipe=recipe, model=model, data=data, engine=engine, measure_again=True)
     commands.run(request)
 
 

@@ -50,7 +50,9 @@ def parse_json_object(text: str, path: Path, what: str) -> dict[str, Any]:
     try:
         value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
     except json.JSONDecodeError as error:
-        raise RecipeError(f"{what} {path} is not JSON", why=f"line {error.lineno}, column {error.colno}: {error.msg}") from None
+        raise RecipeError(
+            f"{what} {path} is not JSON", why=f"line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None
     except RecursionError:
         raise RecipeError(f"{what} {path} is nested too deeply") from None
     if not isinstance(value, dict):
@@ -71,9 +73,13 @@ def invalid(error: ValidationError, path: Path, what: str, known: Iterable[str],
     """A RecipeError from pydantic's: one line a fault."""
     known = list(known)
     faults = error.errors(include_url=False)
-    lines = [_fault([*prefix, *fault["loc"]], fault["type"], fault["msg"], fault.get("input"), known) for fault in faults]
+    lines = [
+        _fault([*prefix, *fault["loc"]], fault["type"], fault["msg"], fault.get("input"), known) for fault in faults
+    ]
     shown = lines[:MAX_SHOWN] + ([f"and {len(lines) - MAX_SHOWN} more"] if len(lines) > MAX_SHOWN else [])
-    return RecipeError(f"{what} {path}: {shown[0]}" if len(shown) == 1 else f"{what} {path}:\n    " + "\n    ".join(shown))
+    return RecipeError(
+        f"{what} {path}: {shown[0]}" if len(shown) == 1 else f"{what} {path}:\n    " + "\n    ".join(shown)
+    )
 
 
 def _fault(place: Location, kind: str, message: str, given: object, known: Sequence[str]) -> str:

@@ -41,7 +41,9 @@ def find(project: Project, catalog: Catalog, *, everything: bool, older_than_day
     ]
     current = {f"{item.name}-{item.digest('venv')[:12]}" for item in catalog.toolchains.values()}
     venvs = root / "venvs"
-    stale = [path for path in sorted(venvs.glob("*")) if path.name.split(".")[0] not in current] if venvs.is_dir() else []
+    stale = (
+        [path for path in sorted(venvs.glob("*")) if path.name.split(".")[0] not in current] if venvs.is_dir() else []
+    )
     return found + [_removable(path, "virtual environment") for path in stale if _touched(path) <= newest]
 
 
@@ -64,7 +66,11 @@ def text(found: list[Removable], project: Project, *, removed: bool) -> str:
         return "Nothing to remove."
     lines = [f"{item.what}: {project.show(item.path)} ({item.size / 1e6:.1f} MB)" for item in found]
     total = sum(item.size for item in found) / 1e6
-    end = f"Removed {len(found)}, {total:.1f} MB." if removed else f"{len(found)}, {total:.1f} MB. Nothing was removed: add --yes."
+    end = (
+        f"Removed {len(found)}, {total:.1f} MB."
+        if removed
+        else f"{len(found)}, {total:.1f} MB. Nothing was removed: add --yes."
+    )
     return "\n".join([*lines, end])
 
 

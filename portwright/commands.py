@@ -13,25 +13,22 @@ from typing import NoReturn
 
 from invoke.exceptions import Exit
 
+from portwright import cleaning, faces
+from portwright.board import Board
+from portwright.engines.choose import ENGINE_KINDS, parse_kind
 from portwright.errors import GateError, InterruptedRunError, PortwrightError
-from portwright.project import Project, this_project
+from portwright.executor import Shelf
+from portwright.explain import explain_text
+from portwright.plan import RecipePlan
+from portwright.project import this_project
+from portwright.run import Request, load_catalog, plans_for, resolve
+from portwright.run import build as run_build
+from portwright.run import run as run_recipes
 from portwright.store import storage_error
+from portwright.target import Catalog
+from portwright.view import Views
 
-# Before the modules below: they read the stage library's declarations.
-PROJECT: Project = this_project()
-
-from portwright import cleaning, faces  # noqa: E402
-from portwright.board import Board  # noqa: E402
-from portwright.engines.choose import ENGINE_KINDS, parse_kind  # noqa: E402
-from portwright.executor import Shelf  # noqa: E402
-from portwright.explain import explain_text  # noqa: E402
-from portwright.plan import RecipePlan  # noqa: E402
-from portwright.run import Request, load_catalog, plans_for, resolve  # noqa: E402
-from portwright.run import build as run_build  # noqa: E402
-from portwright.run import run as run_recipes  # noqa: E402
-from portwright.target import Catalog  # noqa: E402
-from portwright.view import Views  # noqa: E402
-
+PROJECT = this_project()
 __all__ = ["Request", "build", "clean", "explain", "list_all", "plan", "run"]
 
 
@@ -112,7 +109,7 @@ def _reported() -> Iterator[None]:
         _end(storage_error(PROJECT.artifacts, error))
     except Exit:
         raise
-    except Exception as error:  # noqa: BLE001 - the one broad handler: a bug must not look like a user's mistake
+    except Exception as error:  # the one broad handler: a bug must not look like a user's mistake
         if _debugging():
             raise
         traceback_line = traceback.extract_tb(error.__traceback__)[-1]

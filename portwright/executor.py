@@ -16,7 +16,7 @@ from portwright.engines.base import Engine, Job, Outcome
 from portwright.history import History, Measurement, this_host
 from portwright.plan import CallInput, StageCall
 from portwright.sources import LocalSource, model_files
-from portwright.store import Artifact, Store, storage_error
+from portwright.store import Artifact, Manifest, Store, storage_error
 from portwright.toolchain import Toolchain
 
 MEASURING = "measuring"
@@ -49,8 +49,10 @@ class Done:
         return self._record.peak_memory_bytes
 
     @property
-    def _record(self) -> Any:
-        return self.artifact.manifest if self.artifact else self.measurement
+    def _record(self) -> Manifest | Measurement:
+        record = self.artifact.manifest if self.artifact else self.measurement
+        assert record is not None
+        return record
 
 
 class Shelf:
@@ -95,12 +97,12 @@ class Executor:
         self._done: dict[str, Done] = {}
         self._prepared: set[str] = set()
 
-    def ensure(self, label: str, calls: Sequence[StageCall], measure_again: bool = False) -> list[Done]:
+    def ensure(self, label: str, calls: Sequence[StageCall], *, measure_again: bool = False) -> list[Done]:
         """The outcomes of `calls`, in order; what is missing is run. `measure_again` runs measurements even so."""
         results: list[Done] = []
         for number, call in enumerate(calls, start=1):
             title = f"{label} {number}/{len(calls)} {call.stage}"
-            results.append(self._ensure(title, label, call, measure_again and call.kind == "measurement"))
+            results.append(self._ensure(title, label, call, again=measure_again and call.kind == "measurement"))
         return results
 
     def prepare(self, toolchain: Toolchain) -> None:
@@ -112,7 +114,7 @@ class Executor:
             step.finish("built" if built else "ready")
         self._prepared.add(toolchain.name)
 
-    def _ensure(self, title: str, label: str, call: StageCall, again: bool) -> Done:
+    def _ensure(self, title: str, label: str, call: StageCall, *, again: bool) -> Done:
         if call.key in self._done:
             return self._done[call.key]
         lock = MEASURING if call.kind == "measurement" else call.key

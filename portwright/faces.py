@@ -16,7 +16,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns under headings, as wide as their widest cell."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
 def run_text(project: Project, summary: RunSummary) -> str:
@@ -74,7 +76,11 @@ def _notes(summary: RunSummary) -> list[str]:
 
 def plan_text(plans: Sequence[RecipePlan], shelf: Shelf) -> str:
     """The calls of all plans, each once, with what is there already."""
-    recipes = {call.key: [p.recipe.name for p in plans if call.key in {c.key for c in p.calls}] for p in plans for call in p.calls}
+    recipes = {
+        call.key: [p.recipe.name for p in plans if call.key in {c.key for c in p.calls}]
+        for p in plans
+        for call in p.calls
+    }
     rows = []
     for call in unique(call for plan in plans for call in plan.calls):
         there = "there" if shelf.find(call) else "to run"
@@ -86,7 +92,11 @@ def plan_text(plans: Sequence[RecipePlan], shelf: Shelf) -> str:
 def list_text(catalog: Catalog) -> str:
     """Targets with their recipes, toolchains, and stages."""
     rows = [
-        (target.name, recipe + (" (default)" if recipe == target.file.default_recipe else ""), ", ".join(target.file.toolchains))
+        (
+            target.name,
+            recipe + (" (default)" if recipe == target.file.default_recipe else ""),
+            ", ".join(target.file.toolchains),
+        )
         for target in catalog.targets.values()
         for recipe in target.recipe_paths
     ]

@@ -6,10 +6,14 @@ from portwright.recipe import Gates, PlacementGate
 from portwright.results import GateRecord, Placement, Similarity
 
 
-def judge(gates: Gates, similarity: Similarity, placement: Placement, latency_ratio: float | None) -> tuple[GateRecord, ...]:
+def judge(
+    gates: Gates, similarity: Similarity, placement: Placement, latency_ratio: float | None
+) -> tuple[GateRecord, ...]:
     """Every gate of a recipe against what was found. A value that is not a number fails."""
     records = [
-        _at_least("similarity.mean", gates.similarity.mean, similarity.mean, f"mean cosine over {similarity.samples} texts"),
+        _at_least(
+            "similarity.mean", gates.similarity.mean, similarity.mean, f"mean cosine over {similarity.samples} texts"
+        ),
         _at_least("similarity.min", gates.similarity.min, similarity.min, "cosine of the worst text"),
         _placement(gates.placement, placement),
     ]
@@ -32,7 +36,13 @@ def _at_least(name: str, limit: float, found: float, what: str) -> GateRecord:
 def _at_most(name: str, limit: float, found: float | None) -> GateRecord:
     passed = found is not None and found <= limit
     shown = "not measured" if found is None else f"{found:.3f}"
-    return GateRecord(name=name, passed=passed, limit=limit, found=found, reason=f"latency over fp32 is {shown}, at most {limit:g} is asked")
+    return GateRecord(
+        name=name,
+        passed=passed,
+        limit=limit,
+        found=found,
+        reason=f"latency over fp32 is {shown}, at most {limit:g} is asked",
+    )
 
 
 def _placement(gate: PlacementGate, placement: Placement) -> GateRecord:
@@ -41,4 +51,6 @@ def _placement(gate: PlacementGate, placement: Placement) -> GateRecord:
     share = inside / total if total else 0.0
     seen = ", ".join(f"{part.nodes} on {part.where}" for part in placement.nodes) or "nothing"
     reason = f"{share:.1%} of the nodes ran on {', '.join(gate.on)} ({seen}), at least {gate.min_share:.1%} is asked"
-    return GateRecord(name="placement", passed=share >= gate.min_share, limit=gate.min_share, found=share, reason=reason)
+    return GateRecord(
+        name="placement", passed=share >= gate.min_share, limit=gate.min_share, found=share, reason=reason
+    )

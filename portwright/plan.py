@@ -98,11 +98,13 @@ class Planner:
         """The plan of a recipe; `model` and `data` may stand in for the recipe's own."""
         return _RecipePlanner(self, target, recipe).plan(model, data)
 
-    def call(self, target: Target, recipe: Recipe, stage: str, given: Mapping[str, Any], roles: Mapping[str, CallInput]) -> StageCall:
+    def call(
+        self, target: Target, recipe: Recipe, stage: str, given: Mapping[str, Any], roles: Mapping[str, CallInput]
+    ) -> StageCall:
         """One stage call: parameters filled in, roles resolved, key computed."""
         declaration = self._catalog.library.get(stage)
         stage_of = declaration.stage
-        inputs = {role: roles[role] for role in stage_of.inputs}
+        inputs: dict[str, CallInput] = {role: roles[role] for role in stage_of.inputs}
         inputs |= {role: roles[role] for role in stage_of.optional_inputs if role in roles}
         filled = dict(given)
         if stage_of.shaped:
@@ -214,14 +216,18 @@ class _RecipePlanner:
         }
 
     def _chain(self) -> None:
-        """Call the recipe's stages one after the other; the first one's model, its shape fixed, is the fp32 reference."""
+        """Call the recipe's stages one after the other; the first model, its shape fixed, is the fp32 reference."""
         for index, (declaration, given) in enumerate(self._planner.steps(self._recipe)):
             inputs = declaration.stage.inputs
             place = f"recipe {self._recipe.path}: stages[{index}]: {declaration.name!r}"
             if "model" in inputs and "model" not in self._roles:
-                raise RecipeError(f"{place} takes a model, and no stage before it makes one", hint="begin with `export`")
+                raise RecipeError(
+                    f"{place} takes a model, and no stage before it makes one", hint="begin with `export`"
+                )
             if "batches" in inputs and self._recipe.calibration is None:
-                raise RecipeError(f"{place} needs calibration data", hint='add "calibration": {"data": …, "field": …, "samples": …}')
+                raise RecipeError(
+                    f"{place} needs calibration data", hint='add "calibration": {"data": …, "field": …, "samples": …}'
+                )
             self._roles["model"] = CallInput(call=self._call(declaration.name, given))
             if "reference" not in self._roles:
                 self._roles["reference"] = CallInput(call=self._call("fix_shape", {}))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,8 +46,5 @@ class Project:
 
 
 def this_project() -> Project:
-    """The checkout this package lies in, with its stage library importable for its declarations."""
-    project = Project(Path(__file__).resolve().parent.parent)
-    if str(project.shared) not in sys.path:
-        sys.path.insert(0, str(project.shared))
-    return project
+    """The checkout this package lies in."""
+    return Project(Path(__file__).resolve().parent.parent)

@@ -95,7 +95,9 @@ class Recipe(StrictModel):
     calibration: SampleSpec | None = None
     evaluation: SampleSpec
     stages: Annotated[tuple[dict[str, JsonValue], ...], Field(min_length=1)]
-    benchmark: Annotated[dict[str, JsonValue], Field(description="parameters of the benchmark stage")] = {}
+    benchmark: Annotated[
+        dict[str, JsonValue], Field(default_factory=dict, description="parameters of the benchmark stage")
+    ]
     gates: Gates
     _path: Path = PrivateAttr(default=Path())
 
@@ -162,9 +164,7 @@ def parameters(
                 hint="the recipe's `input` gives the shape, and the target gives the runtime",
             )
     try:
-        declaration.fill(given | {name: stand_in[name] for name in declaration.filled})
+        declaration.fill({**given, **{name: stand_in[name] for name in declaration.filled}})
     except ValidationError as error:
         raise invalid(error, recipe.path, WHAT, declaration.parameter_names, place) from None
     return dict(given)
-
-

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from portwright.checked import StrictModel
 
-RESULT_VERSION = 1
 ExecutedOn = Literal["device", "emulator", "cpu"]
 Milliseconds = Annotated[float, Field(ge=0.0)]
 
@@ -48,7 +47,7 @@ class Throughput(StrictModel):
     """One inference after the other, no overlap."""
 
     inferences_per_s: float
-    tokens_per_s: Annotated[float, Field(description="padded positions: inferences_per_s × batch × sequence_length")]
+    tokens_per_s: Annotated[float, Field(description="padded positions: inferences_per_s * batch * sequence length")]
     tokens_counted: Literal["padded positions"] = "padded positions"
     real_tokens_per_s: Annotated[float, Field(description="without the padding of the texts measured")]
 
@@ -68,7 +67,9 @@ class Similarity(StrictModel):
     mean: float
     min: float
     samples: int
-    unrelated_mean: Annotated[float | None, Field(description="mean cosine of embeddings of different texts, fp32")] = None
+    unrelated_mean: Annotated[float | None, Field(description="mean cosine of embeddings of different texts, fp32")] = (
+        None
+    )
 
 
 class Placed(StrictModel):
@@ -108,7 +109,7 @@ class GateRecord(StrictModel):
 class RunResult(StrictModel):
     """The last run of one recipe on one model."""
 
-    version: Literal[1] = RESULT_VERSION
+    version: Literal[1] = 1
     recipe: str
     recipe_digest: str
     target: str
@@ -120,9 +121,13 @@ class RunResult(StrictModel):
     device: Annotated[str, Field(description="what executed, as the machine calls it")]
     measured: Annotated[str, Field(description="when latency was measured, ISO 8601, UTC")]
     stages: tuple[StageRecord, ...]
-    latency_ms: Annotated[LatencyMs | None, Field(description="one pinned thread on a CPU; null where time means nothing")]
+    latency_ms: Annotated[
+        LatencyMs | None, Field(description="one pinned thread on a CPU; null where time means nothing")
+    ]
     throughput: Throughput | None
-    baseline_latency_ms: Annotated[LatencyMs | None, Field(description="ONNX Runtime fp32 of the same model, interleaved")]
+    baseline_latency_ms: Annotated[
+        LatencyMs | None, Field(description="ONNX Runtime fp32 of the same model, interleaved")
+    ]
     latency_ratio: Annotated[float | None, Field(description="median of paired ratios, deployable over baseline")]
     latency_ratio_interval: Annotated[tuple[float, float] | None, Field(description="95 % bootstrap interval")] = None
     all_threads: AllThreads | None = None
@@ -132,5 +137,5 @@ class RunResult(StrictModel):
     placement: Placement
     gates: tuple[GateRecord, ...]
     size_bytes: Annotated[int, Field(description="of everything under deploy/")]
-    settings: dict[str, Any] = {}
-    environment: dict[str, Any] = {}
+    settings: Annotated[dict[str, Any], Field(default_factory=dict)]
+    environment: Annotated[dict[str, Any], Field(default_factory=dict)]

@@ -80,7 +80,9 @@ def resolve(project: Project, catalog: Catalog, request: Request) -> list[Wanted
         Wanted(
             target=target,
             recipe=recipe,
-            model=parse_model(recipe.model.source if request.model is None else request.model, recipe.model.revision, memory),
+            model=parse_model(
+                recipe.model.source if request.model is None else request.model, recipe.model.revision, memory
+            ),
             data=data,
         )
         for target, recipe in chosen
@@ -113,7 +115,9 @@ def run(project: Project, request: Request, board: Board) -> RunSummary:
     plans = plans_for(catalog, wanted, choice.kind)
     with _engine(project, choice.kind) as engine:
         executor = Executor(shelf, engine, board)
-        reports = [_run_one(executor, views, item, plan, request, board) for item, plan in zip(wanted, plans, strict=True)]
+        reports = [
+            _run_one(executor, views, item, plan, request, board) for item, plan in zip(wanted, plans, strict=True)
+        ]
     return RunSummary(engine=f"{choice.kind} ({choice.why})", reports=reports)
 
 
@@ -144,7 +148,7 @@ def _run_one(
     executor: Executor, views: Views, wanted: Wanted, plan: RecipePlan, request: Request, board: Board
 ) -> Report:
     try:
-        outcomes = Outcomes(plan, executor.ensure(wanted.target.name, plan.calls, request.measure_again))
+        outcomes = Outcomes(plan, executor.ensure(wanted.target.name, plan.calls, measure_again=request.measure_again))
         return _report(views, wanted, outcomes)
     except PortwrightError as error:
         # The other recipes still run; this one's error stands in its report, and decides the exit code.

@@ -9,13 +9,10 @@ import json
 from typing import Any
 
 from portwright.project import Project, this_project
-
-PROJECT = this_project()
-
-from portwright.recipe import Recipe  # noqa: E402 - after the stage library can be imported
-from portwright.results import RunResult  # noqa: E402
-from portwright.stages import Declaration, StageLibrary  # noqa: E402
-from portwright.target import TargetFile  # noqa: E402
+from portwright.recipe import Recipe
+from portwright.results import RunResult
+from portwright.stages import Declaration, StageLibrary
+from portwright.target import TargetFile
 
 
 def schemas(project: Project) -> dict[str, str]:
@@ -61,9 +58,10 @@ def _stage(declaration: Declaration) -> dict[str, Any]:
 
 def main() -> None:
     """Write every schema."""
-    PROJECT.schemas.mkdir(exist_ok=True)
-    for name, text in schemas(PROJECT).items():
-        (PROJECT.schemas / name).write_text(text)
+    project = this_project()
+    project.schemas.mkdir(exist_ok=True)
+    for name, text in schemas(project).items():
+        (project.schemas / name).write_text(text)
         print(name)
 
 

@@ -90,7 +90,9 @@ def _local_model(path: Path, memory: DigestMemory) -> ModelSource:
     if not path.exists():
         raise ModelError(f"no model folder {path}", hint="check --model, or give a hub id (org/name)")
     if not path.is_dir():
-        raise ModelError(f"--model={path} is not a folder", hint="give the folder that holds config.json and the *.safetensors")
+        raise ModelError(
+            f"--model={path} is not a folder", hint="give the folder that holds config.json and the *.safetensors"
+        )
     files = model_files(path)
     _check_config(path)
     if not any(name.endswith(".safetensors") for name in files):
@@ -103,7 +105,9 @@ def _local_model(path: Path, memory: DigestMemory) -> ModelSource:
     except OSError as error:
         raise ModelError(f"can't read model folder {path}", why=f"{error.filename}: {error.strerror}") from None
     resolved = path.resolve()
-    return ModelSource(text=str(resolved), slug=slug(resolved.name), local=LocalSource(path=resolved, digest=digest), params={})
+    return ModelSource(
+        text=str(resolved), slug=slug(resolved.name), local=LocalSource(path=resolved, digest=digest), params={}
+    )
 
 
 def _check_config(path: Path) -> None:
@@ -136,14 +140,18 @@ def model_files(folder: Path) -> dict[str, Path]:
 def parse_data(text: str, memory: DigestMemory) -> LocalSource:
     """Read `--data`: a JSON-lines or Parquet file; DataError says what is wrong with it."""
     if not text.strip():
-        raise DataError("--data is empty", hint="a JSON-lines or Parquet file, or leave it out for the recipe's own data")
+        raise DataError(
+            "--data is empty", hint="a JSON-lines or Parquet file, or leave it out for the recipe's own data"
+        )
     path = Path(text).expanduser()
     if not path.exists():
         raise DataError(f"no data file {path}", hint="check --data, or leave it out for the recipe's own hub data")
     if not path.is_file():
         raise DataError(f"--data={path} is not a file", hint="give one JSON-lines or Parquet file")
     if path.suffix.lower() not in DATA_SUFFIXES:
-        raise DataError(f"--data={path}: unknown kind of file {path.suffix!r}", hint=f"known: {', '.join(DATA_SUFFIXES)}")
+        raise DataError(
+            f"--data={path}: unknown kind of file {path.suffix!r}", hint=f"known: {', '.join(DATA_SUFFIXES)}"
+        )
     if path.stat().st_size == 0:
         raise DataError(f"data file {path} is empty", hint="one JSON object a line, with the fields the recipe names")
     try:

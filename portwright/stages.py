@@ -14,11 +14,11 @@ from types import ModuleType
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
-from stagelib.api import Stage
 
 from portwright.digests import digest_file, digest_json
 from portwright.errors import RecipeError
 from portwright.naming import suggestion
+from stagelib.api import Stage
 
 _MODULE_STRING = re.compile(r"^stagelib(\.[a-z_0-9]+)+$")
 FILLED_BY_SHAPE = ("batch_size", "sequence_length")

@@ -1,7 +1,7 @@
 """The artifact store: immutable directories named by key, made visible in one rename.
 
-    store/<key[:2]>/<key>/files/…        what the stage wrote
-    store/<key[:2]>/<key>/manifest.json  every file with size and SHA-256, and how it came about
+store/<key[:2]>/<key>/files/…        what the stage wrote
+store/<key[:2]>/<key>/manifest.json  every file with size and SHA-256, and how it came about
 """
 
 from __future__ import annotations
@@ -144,8 +144,12 @@ class Store:
         with _writing(self.root):
             for path in output.rglob("*"):
                 if path.is_symlink():
-                    raise StoreError(f"stage {manifest['stage']} wrote a link, {path.name}", why="artifacts hold files only")
-            entries = {path.relative_to(output).as_posix(): _seal(path) for path in sorted(output.rglob("*")) if path.is_file()}
+                    raise StoreError(
+                        f"stage {manifest['stage']} wrote a link, {path.name}", why="artifacts hold files only"
+                    )
+            entries = {
+                path.relative_to(output).as_posix(): _seal(path) for path in sorted(output.rglob("*")) if path.is_file()
+            }
             checked = Manifest.model_validate({**manifest, "files": entries})
             folder = self.path(checked.key)
             staged = output.with_name(f"{output.name}.artifact")

@@ -24,7 +24,9 @@ class RuntimeSpec(StrictModel):
     """What executes the deployable: a module of stagelib.runtimes, and the device it is asked for."""
 
     name: str
-    device: Annotated[str, Field(description="the runtime's own name of the device that executes where no device of the target is")]
+    device: Annotated[
+        str, Field(description="the runtime's own name of the device that executes where no device of the target is")
+    ]
 
 
 class TargetFile(StrictModel):
@@ -117,15 +119,16 @@ class Catalog:
         if owner is None:
             raise UsageError(f"unknown recipe {asked!r}", hint=suggestion(asked, self._recipe_targets))
         if owner not in targets:
-            raise UsageError(
-                f"recipe {asked!r} is for target {owner.name!r}, not for {', '.join(target.name for target in targets)}",
-                hint=f"--target={owner.name}",
-            )
+            others = ", ".join(target.name for target in targets)
+            hint = f"--target={owner.name}"
+            raise UsageError(f"recipe {asked!r} is for target {owner.name!r}, not for {others}", hint=hint)
         return [(owner, self._load(owner.recipe_paths[asked], owner))]
 
     def _from_file(self, path: Path, targets: list[Target]) -> tuple[Target, Recipe]:
         if not path.is_file():
-            raise UsageError(f"no recipe file {path}", hint=f"the name of a recipe also serves: {', '.join(self._recipe_targets)}")
+            raise UsageError(
+                f"no recipe file {path}", hint=f"the name of a recipe also serves: {', '.join(self._recipe_targets)}"
+            )
         recipe = load_recipe(path, self.library)
         for target in targets:
             if target.name == recipe.target:
@@ -151,7 +154,9 @@ class Catalog:
             try:
                 self.toolchain_for(declaration.name, target)
             except RecipeError as error:
-                raise RecipeError(f"recipe {recipe.path}: stages[{index}]: {error.message}", why=error.why, hint=error.hint) from None
+                raise RecipeError(
+                    f"recipe {recipe.path}: stages[{index}]: {error.message}", why=error.why, hint=error.hint
+                ) from None
 
     def needs(self, stage: str, target: Target) -> tuple[str, ...]:
         """Distributions that a stage takes for a target, the runtime's included."""
@@ -160,7 +165,7 @@ class Catalog:
         return (*declaration.needs, *(name for name in extra if name not in declaration.needs))
 
     def toolchain_for(self, stage: str, target: Target) -> Toolchain:
-        """The first of the target's toolchains that holds every distribution the stage needs; RecipeError if none does."""
+        """The first of the target's toolchains that holds all that the stage needs; RecipeError if none does."""
         needs = self.needs(stage, target)
         for name in target.file.toolchains:
             if self.toolchains[name].can_run(needs):

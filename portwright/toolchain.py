@@ -13,6 +13,8 @@ from portwright.errors import RecipeError
 BASE = "base"
 LOCK = "requirements.lock"
 DOCKERFILE = "Dockerfile"
+NOT_BUILT_FROM = (".in", ".md")
+"""What a lock is compiled from is not what an environment is made of."""
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==([^\s;\\]+)", re.MULTILINE)
 
 
@@ -38,8 +40,12 @@ class Toolchain:
 
     def digest(self, engine: str) -> str:
         """What the environment is made of, from files alone; the engine's kind is part of it."""
-        files = {f"{self.name}/{path.name}": digest_file(path) for path in sorted(self.folder.iterdir()) if path.is_file()}
-        files |= {f"{BASE}/{path.name}": digest_file(path) for path in sorted(self.base.iterdir()) if path.is_file()}
+        files = {
+            f"{folder.name}/{path.name}": digest_file(path)
+            for folder in (self.folder, self.base)
+            for path in sorted(folder.iterdir())
+            if path.is_file() and path.suffix not in NOT_BUILT_FROM
+        }
         return digest_json({"engine": engine, "files": files})
 
     def can_run(self, needs: tuple[str, ...]) -> bool:

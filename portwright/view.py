@@ -47,7 +47,14 @@ class Views:
                 return folder
         return plain.with_name(f"{model.slug}-{model.identity[:16]}")
 
-    def write(self, model: ModelSource, result: RunResult, deploy: Artifact, samples: Iterable[Mapping[str, Any]], about: Mapping[str, Any]) -> Path:
+    def write(
+        self,
+        model: ModelSource,
+        result: RunResult,
+        deploy: Artifact,
+        samples: Iterable[Mapping[str, Any]],
+        about: Mapping[str, Any],
+    ) -> Path:
         """Write the view of a run beside the old one and exchange the two; StoreError where the disk refuses."""
         try:
             self._root.mkdir(parents=True, exist_ok=True)
@@ -66,7 +73,14 @@ class Views:
         value = read_json(self.model_folder(model) / recipe / MANIFEST)
         return value if isinstance(value, dict) else None
 
-    def _write(self, model: ModelSource, result: RunResult, deploy: Artifact, samples: Iterable[Mapping[str, Any]], about: Mapping[str, Any]) -> Path:
+    def _write(
+        self,
+        model: ModelSource,
+        result: RunResult,
+        deploy: Artifact,
+        samples: Iterable[Mapping[str, Any]],
+        about: Mapping[str, Any],
+    ) -> Path:
         parent = self.model_folder(model)
         parent.mkdir(parents=True, exist_ok=True)
         owner = parent / OWNER

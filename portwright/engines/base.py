@@ -58,7 +58,10 @@ EventSink = Callable[[Event], None]
 
 
 class Engine(Protocol):
-    """Runs stage calls. Raises EngineError where it can't, StageFailedError, ModelError or DataError where a stage says so."""
+    """Runs stage calls.
+
+    Raises EngineError where it can't, and StageFailedError, ModelError or DataError where a stage says so.
+    """
 
     kind: EngineKind
 

@@ -18,7 +18,14 @@ import uv
 from filelock import FileLock
 
 from portwright.engines.base import EngineKind, Event, EventSink, Job, Outcome
-from portwright.engines.call import CallPaths, merge_hub_cache, network_environment, parse_event, read_outcome, write_call
+from portwright.engines.call import (
+    CallPaths,
+    merge_hub_cache,
+    network_environment,
+    parse_event,
+    read_outcome,
+    write_call,
+)
 from portwright.errors import EngineError
 from portwright.packages import PackageSettings, install_hint
 from portwright.toolchain import Toolchain
@@ -86,7 +93,9 @@ class VenvEngine:
                 parent_pid=os.getpid(),
             )
             call = write_call(job, folder, paths)
-            exit_code = self._execute([str(self.python(toolchain)), "-m", "stagelib", str(call)], job, scratch, on_event)
+            exit_code = self._execute(
+                [str(self.python(toolchain)), "-m", "stagelib", str(call)], job, scratch, on_event
+            )
             outcome = read_outcome(job, folder, exit_code)
             if job.network and job.hub_cache:
                 merge_hub_cache(fills, job.hub_cache)
@@ -158,9 +167,11 @@ class VenvEngine:
 
 
 @contextmanager
-def _child(command: list[str], environment: Mapping[str, str], log: object, cwd: Path) -> Iterator[subprocess.Popen[str]]:
+def _child(
+    command: list[str], environment: Mapping[str, str], log: object, cwd: Path
+) -> Iterator[subprocess.Popen[str]]:
     """A stage's process in a group of its own, so that nothing of it is left however this ends."""
-    child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+    child = subprocess.Popen(
         command,
         env=dict(environment),
         cwd=cwd,

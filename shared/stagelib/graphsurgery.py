@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +11,7 @@ from onnx import helper, numpy_helper
 
 from stagelib.api import StageError
 from stagelib.onnxfiles import nodes
+from stagelib.shapes import Shapes, infer_shapes
 
 _FLOATS = {
     onnx.TensorProto.FLOAT: float(np.finfo(np.float32).min),
@@ -68,8 +68,7 @@ def matmul_add_to_gemm(model: onnx.ModelProto) -> int:
 
     StageError where the shape of a result isn't fixed (`fix_shape` comes first).
     """
-    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    shapes = {value.name: _shape(value) for value in (*graph.value_info, *graph.input, *graph.output)}
+    shapes = infer_shapes(model)
     weights = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
     uses = Counter(name for node in model.graph.node for name in node.input)
     outputs = {value.name for value in model.graph.output}
@@ -106,7 +105,7 @@ def _biased(node: onnx.NodeProto, product: Callable[[str], bool], bias: Callable
 
 
 def _gemm(
-    graph: onnx.GraphProto, product: onnx.NodeProto, bias: str, output: str, shapes: dict[str, list[int] | None]
+    graph: onnx.GraphProto, product: onnx.NodeProto, bias: str, output: str, shapes: Shapes
 ) -> list[onnx.NodeProto]:
     shape, source = shapes.get(output), shapes.get(product.input[0])
     if shape is None or source is None:
@@ -120,7 +119,3 @@ def _gemm(
         helper.make_node("Reshape", [f"{stem}/gemm", f"{stem}/full_shape"], [output], name=f"{stem}/restore"),
     ]
 
-
-def _shape(value: Any) -> list[int] | None:
-    sizes = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
-    return sizes if sizes and all(sizes) else None

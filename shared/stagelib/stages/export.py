@@ -67,9 +67,9 @@ def run(call: Call, params: Params) -> Result:
 
 def _check_folder(source: Path) -> None:
     if not (source / "config.json").is_file():
-        raise StageError(f"the model folder {source.name} holds no config.json", hint="name a Hugging Face model folder", kind="model")
+        raise StageError("the model's folder holds no config.json", hint="name a Hugging Face model folder", kind="model")
     if not any(source.glob("*.safetensors")):
-        raise StageError(f"the model folder {source.name} holds no *.safetensors", hint="only safetensors are read", kind="model")
+        raise StageError("the model's folder holds no *.safetensors", hint="only safetensors are read", kind="model")
 
 
 def _load(source: Path, task: str, call: Call) -> tuple[Any, Any]:

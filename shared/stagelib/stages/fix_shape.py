@@ -25,7 +25,7 @@ STAGE = Stage(
     summary="fix batch size and sequence length of an ONNX model",
     inputs=("model",),
     params=Params,
-    needs=("onnx",),
+    needs=("onnx", "numpy"),
     shaped=True,
 )
 
@@ -34,7 +34,7 @@ def run(call: Call, params: Params) -> Result:
     """Write the model with every named dimension a number; StageError where one stays free or another size is fixed."""
     import onnx
 
-    from stagelib import onnxfiles
+    from stagelib import onnxfiles, shapes
 
     call.progress(0.0, "reading the model")
     model = onnxfiles.load(call.input("model"))
@@ -44,10 +44,10 @@ def run(call: Call, params: Params) -> Result:
     _check_inputs(model, (params.batch_size, params.sequence_length))
     # What the exporter knew of the inner shapes was symbolic: infer them again from the numbers.
     del model.graph.value_info[:]
-    call.progress(0.3, "inferring shapes")
+    call.progress(0.3, "folding shape arithmetic")
     try:
-        if onnxfiles.fits_one_file(model):
-            model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        folded = shapes.fold_shape_arithmetic(model)
+        shapes.record_shapes(model)
     except onnx.shape_inference.InferenceError as error:
         raise StageError(f"the model can't take inputs of [{params.batch_size}, {params.sequence_length}]: {error}") from error
     precision = ModelInfo.read(call.input("model")).precision
@@ -56,7 +56,8 @@ def run(call: Call, params: Params) -> Result:
     if free:
         raise StageError(f"dimensions of {', '.join(free)} are still free: the model names them otherwise than {', '.join(sizes)}")
     call.progress(1.0)
-    return Result(facts={"inputs": {tensor.name: list(tensor.shape) for tensor in info.inputs}})
+    facts = {"inputs": {tensor.name: list(tensor.shape) for tensor in info.inputs}, "nodes": len(model.graph.node)}
+    return Result(facts=facts | {"nodes_folded": folded})
 
 
 def _fix(value: onnx.ValueInfoProto, sizes: Mapping[str, int]) -> None:
