@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,13 @@ def _shards(index: Path) -> list[str]:
 def read_config(folder: Path) -> dict[str, Any]:
     """`config.json` of a model folder; StageError where it is missing or no JSON object."""
     if not (folder / CONFIG).is_file():
-        raise StageError(f"the model folder {folder.name!r} has no {CONFIG}", hint=_OTHER_MODEL, kind="model")
+        raise StageError(f"the model's folder has no {CONFIG}", hint=_OTHER_MODEL, kind="model")
     return _read_json(folder / CONFIG)
+
+
+def leave_torch_out() -> None:
+    """Before transformers is imported for tokenizers or configurations only: importing PyTorch takes seconds more."""
+    os.environ |= {"USE_TORCH": "0", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
 
 
 def refuse_remote_code(config: dict[str, Any], native: Collection[str]) -> None:

@@ -31,9 +31,11 @@ def prepare(call: Call) -> None:
     os.environ |= {
         "HF_HOME": str(home),
         "HF_HUB_CACHE": str(home / "hub"),
-        "HF_ASSETS_CACHE": str(home / "assets"),
-        "HF_DATASETS_CACHE": str(home / "datasets"),
-        "HF_XET_CACHE": str(home / "xet"),
+        # Only the hub's files are worth keeping; logs, chunks and modules go with the call.
+        "HF_ASSETS_CACHE": str(call.scratch / "assets"),
+        "HF_DATASETS_CACHE": str(call.scratch / "datasets-home"),
+        "HF_MODULES_CACHE": str(call.scratch / "modules"),
+        "HF_XET_CACHE": str(call.scratch / "xet"),
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_ETAG_TIMEOUT": os.environ.get("HF_HUB_ETAG_TIMEOUT", "20"),
@@ -85,7 +87,9 @@ def explained(repo: Repo, name: str, revision: str) -> Iterator[None]:
 
 def unreachable(repo: Repo, name: str, error: BaseException) -> StageError:
     """The hub did not answer, or answered with a fault of its own."""
-    message = f"can't get the {repo} {name!r}: the hub at {endpoint()} can't be reached ({_cause(error)})"
+    response = getattr(error, "response", None)
+    what = f"can't be reached ({_cause(error)})" if response is None else f"answered with status {response.status_code}"
+    message = f"can't get the {repo} {name!r}: the hub at {endpoint()} {what}"
     return _error(repo, message, "HF_ENDPOINT names another hub")
 
 
@@ -102,9 +106,6 @@ def _error(repo: Repo, message: str, hint: str) -> StageError:
 
 def _cause(error: BaseException) -> str:
     """The innermost cause in a few words: the outer ones repeat it, wrapped in addresses of objects."""
-    response = getattr(error, "response", None)
-    if response is not None:
-        return f"HTTP status {response.status_code}"
     inner: BaseException = error
     while (deeper := _inside(inner)) is not None:
         inner = deeper

@@ -90,6 +90,7 @@ def _download(call: Call, params: Params) -> Path:
 
 
 def _refuse_remote_code(config: dict[str, Any]) -> None:
+    hfmodel.leave_torch_out()
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     hfmodel.refuse_remote_code(config, CONFIG_MAPPING_NAMES.keys())

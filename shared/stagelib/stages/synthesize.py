@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stagelib.api import Call, Result, Stage
+from stagelib.api import Call, Result, Stage, StageError
 from stagelib.wordpiece import vocabulary
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def run(call: Call, params: Params) -> Result:
     from safetensors.numpy import save_file
     from transformers import BertConfig, BertModel
 
+    if params.seed < 0:
+        raise StageError(f"seed {params.seed} is negative", hint="any whole number from 0 on", kind="model")
     words = vocabulary(params.vocab_size)
     config = BertConfig(vocab_size=params.vocab_size, **SHAPES[params.architecture])
     config.architectures = ["BertModel"]

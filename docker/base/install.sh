@@ -1,0 +1,17 @@
+#!/bin/sh
+# Runs in the builder stage of every toolchain: installs the lock into /opt/toolchain and lays it out under /out.
+# The context is bind-mounted, so neither uv, nor certificates, nor index settings enter a layer.
+set -eu
+. /context/settings.env
+
+export UV_CACHE_DIR=/cache UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_NO_CONFIG=1 UV_NO_PROGRESS=1
+/context/uv venv --python /usr/bin/python3 /opt/toolchain
+/context/uv pip install --python /opt/toolchain/bin/python --require-hashes --no-deps \
+    --requirements /context/requirements.lock
+
+# A read-only root can't cache bytecode; unchecked hashes keep the files the same at every build.
+/opt/toolchain/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/toolchain/lib || true
+
+mkdir -p /out/opt
+mv /opt/toolchain /out/opt/toolchain
+find /out -exec touch --no-dereference --date=@1704067200 {} +

@@ -1,0 +1,157 @@
+"""What every engine does the same way: writing a call, reading its events and its outcome, keeping the hub's cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from portwright.checked import StrictModel
+from portwright.engines.base import Event, Job, Outcome
+from portwright.errors import DataError, ModelError, PortwrightError, StageFailedError
+from portwright.packages import PackageSettings
+
+CALL = "call.json"
+RESULT = "result.json"
+TIMED_OUT = 124
+KILLED = 137
+HUB_VARIABLES = ("HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+ERRORS: dict[str, type[PortwrightError]] = {"stage": StageFailedError, "model": ModelError, "data": DataError}
+_NO_SPACE = re.compile(r"No space left on device|ENOSPC|Errno 28")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallPaths:
+    """Where a stage finds its directories, in its own file system."""
+
+    inputs: Mapping[str, str]
+    output: str
+    scratch: str
+    result: str
+    cache: str | None = None
+    fills: str | None = None
+    parent_pid: int | None = None
+
+
+class _Report(StrictModel):
+    """`result.json` as the stage library writes it."""
+
+    ok: bool
+    seconds: float
+    peak_memory_bytes: int
+    facts: Annotated[dict[str, Any], Field(default_factory=dict)]
+    samples: Annotated[list[dict[str, Any]], Field(default_factory=list)]
+    versions: Annotated[dict[str, str], Field(default_factory=dict)]
+    kind: str = "stage"
+    message: str = ""
+    hint: str = ""
+
+
+def write_call(job: Job, folder: Path, paths: CallPaths) -> Path:
+    """Write what `python -m stagelib` reads; returns the file."""
+    call = {
+        "stage": job.stage,
+        "params": dict(job.params),
+        "network": job.network,
+        "deadline_s": job.deadline_s,
+        "also_versions": list(job.also_versions),
+        **asdict(paths),
+    }
+    path = folder / CALL
+    path.write_text(json.dumps(call))
+    return path
+
+
+def parse_event(line: str) -> Event | None:
+    """One line of a stage's standard output; None for what is no event."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(value, dict):
+        return None
+    text = str(value.get("text", ""))
+    match value.get("event"):
+        case "progress" if isinstance(value.get("done"), int | float):
+            return Event(kind="progress", text=text, done=float(value["done"]))
+        case "log":
+            return Event(kind="log", text=text)
+        case _:
+            return None
+
+
+def read_outcome(job: Job, folder: Path, exit_code: int) -> Outcome:
+    """The stage's report from `folder`; raises what it says went wrong, or what its exit code means without one."""
+    try:
+        report = _Report.model_validate_json((folder / RESULT).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        raise died(job, exit_code) from None
+    if report.ok:
+        return Outcome(
+            facts=report.facts,
+            samples=report.samples,
+            versions=report.versions,
+            seconds=report.seconds,
+            peak_memory_bytes=report.peak_memory_bytes,
+        )
+    hint = report.hint
+    if not hint and _NO_SPACE.search(report.message):
+        hint = "free some space where artifacts and temporary files lie; the same command goes on where it was"
+    raise ERRORS.get(report.kind, StageFailedError)(f"stage {job.label}: {report.message}", hint=hint, log=job.log)
+
+
+def died(job: Job, exit_code: int) -> StageFailedError:
+    """A stage that ended without a report."""
+    if exit_code == TIMED_OUT:
+        why = f"it was still running after {job.deadline_s:.0f} s"
+    elif exit_code in {KILLED, -9}:
+        why = "it was killed, most likely because memory ran out"
+    elif exit_code < 0:
+        why = f"it ended by signal {-exit_code}"
+    elif _NO_SPACE.search(tail(job.log)):
+        why = "no space is left on the disk"
+    else:
+        why = f"it ended with exit code {exit_code} and no report: {tail(job.log, 3)}"
+    hint = "the log holds what it printed; the same command runs just this stage again"
+    return StageFailedError(f"stage {job.label} did not finish", why=why, hint=hint, log=job.log)
+
+
+def tail(log: Path, lines: int = 40) -> str:
+    """The last lines of a log, as one text."""
+    try:
+        return "\n       ".join(log.read_text(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return ""
+
+
+def network_environment(settings: PackageSettings) -> dict[str, str]:
+    """What a stage with network gets of the caller's environment: hub, proxies, certificates."""
+    passed = {name: os.environ[name] for name in (*HUB_VARIABLES, *PROXY_VARIABLES) if name in os.environ}
+    if settings.certificate is not None:
+        passed |= dict.fromkeys(CERTIFICATE_VARIABLES, str(settings.certificate))
+    return passed
+
+
+def merge_hub_cache(fresh: Path, cache: Path) -> None:
+    """Move what a fetch brought into the caller's HF_HOME: links kept, nothing overwritten but branch references."""
+    for path in sorted(fresh.rglob("*")):
+        target = cache / path.relative_to(fresh)
+        if path.is_dir() and not path.is_symlink():
+            target.mkdir(parents=True, exist_ok=True)
+        elif path.is_symlink():
+            if not os.path.lexists(target):
+                target.symlink_to(path.readlink())
+        elif not target.exists() or path.parent.name == "refs":
+            # Beside the target first: a reader never sees half a file.
+            beside = target.with_name(f".{target.name}.{os.getpid()}")
+            shutil.copyfile(path, beside)
+            beside.replace(target)

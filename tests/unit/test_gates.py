@@ -1,0 +1,61 @@
+"""Gates: a value that is not a number, or not there, never passes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portwright.gates import failed, judge
+from portwright.recipe import Gates, PlacementGate, RatioGate, SimilarityGate
+from portwright.results import Placed, Placement, Similarity
+
+GATES = Gates(
+    similarity=SimilarityGate(mean=0.99, min=0.9),
+    placement=PlacementGate(on=("CPU",), min_share=0.9),
+    latency_ratio=RatioGate(max=0.5),
+)
+
+
+def names_failed(
+    mean: float = 0.995, least: float = 0.95, cpu: int = 95, other: int = 5, ratio: float | None = 0.3
+) -> list[str]:
+    similarity = Similarity(mean=mean, min=least, samples=64)
+    placement = Placement(runtime="x", nodes=(Placed(where="CPU", nodes=cpu), Placed(where="OTHER", nodes=other)))
+    return [record.name for record in failed(judge(GATES, similarity, placement, ratio))]
+
+
+def test_all_is_met() -> None:
+    assert names_failed() == []
+
+
+@pytest.mark.parametrize("value", [0.989999, math.nan, -1.0])
+def test_mean_similarity(value: float) -> None:
+    assert names_failed(mean=value) == ["similarity.mean"]
+
+
+@pytest.mark.parametrize("value", [0.89, math.nan])
+def test_least_similarity(value: float) -> None:
+    assert names_failed(least=value) == ["similarity.min"]
+
+
+def test_placement() -> None:
+    assert names_failed(cpu=89, other=11) == ["placement"]
+    assert names_failed(cpu=0, other=0) == ["placement"]
+
+
+@pytest.mark.parametrize("value", [0.51, None, math.nan])
+def test_latency(value: float | None) -> None:
+    assert names_failed(ratio=value) == ["latency_ratio"]
+
+
+@given(st.floats(min_value=-1, max_value=1), st.floats(min_value=-1, max_value=1))
+def test_a_gate_passes_exactly_from_its_limit_on(limit: float, found: float) -> None:
+    gates = Gates(similarity=SimilarityGate(mean=limit), placement=PlacementGate(on=("CPU",)))
+    similarity = Similarity(mean=found, min=found, samples=1)
+    placement = Placement(runtime="x", nodes=(Placed(where="CPU", nodes=1),))
+    record = judge(gates, similarity, placement, None)[0]
+    assert record.passed == (found >= limit)
+    assert f"{found:.4f}" in record.reason
