@@ -31,7 +31,7 @@ class Step:
         """Show what the step says of itself."""
         text = describe(self._title, event, time.monotonic() - self._started)
         if self._board.status is not None:
-            self._board.status.update(text)
+            self._board.status.update(_plain(text))
         elif time.monotonic() - self._last > QUIET_S:
             self._last = time.monotonic()
             self._board.line(text)
@@ -81,7 +81,7 @@ def describe(title: str, event: Event, seconds: float) -> str:
     """The line of a running step: title, share done, seconds, and what it last said."""
     share = f" {event.done:.0%}" if event.done is not None else ""
     text = event.text if len(event.text) <= MAX_TEXT else event.text[: MAX_TEXT - 1] + "…"
-    return _plain(f"{title}{share} ({seconds:.0f} s){': ' + text if text else ''}")
+    return f"{title}{share} ({seconds:.0f} s){': ' + text if text else ''}"
 
 
 def _plain(text: str) -> str:

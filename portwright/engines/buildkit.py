@@ -65,7 +65,8 @@ def build_image(
         response = client.api.post(
             url, params=parameters, data=context, headers={"Content-Type": "application/x-tar"}, stream=True
         )
-        client.api._raise_for_status(response)  # noqa: SLF001 - the SDK offers no public way to BuildKit
+        if not response.ok:
+            raise EngineError(f"Docker refused to build {tag}", why=response.text.strip())
         for record in _records(response.iter_content(chunk_size=None)):
             for line in _lines(record):
                 file.write(line + "\n")
@@ -105,6 +106,7 @@ def _lines(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 VERTEX, LOG = 1, 3
+HOUSEKEEPING = ("[internal]", "copy /context")
 VERTEX_NAME, VERTEX_STARTED, LOG_MESSAGE = 3, 5, 4
 
 
@@ -113,8 +115,9 @@ def trace_texts(message: bytes) -> Iterator[str]:
     for number, payload in _fields(message):
         if number == VERTEX:
             parts = dict(_fields(payload))
-            if VERTEX_STARTED in parts and VERTEX_NAME in parts:
-                yield parts[VERTEX_NAME].decode(errors="replace")
+            name = parts.get(VERTEX_NAME, b"").decode(errors="replace")
+            if VERTEX_STARTED in parts and not name.startswith(HOUSEKEEPING):
+                yield name
         elif number == LOG:
             parts = dict(_fields(payload))
             yield parts.get(LOG_MESSAGE, b"").decode(errors="replace")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 PROBE_S = 2
 LONG_S = 3600
+BLOCK = 1 << 20
 START_HINT = "start the engine, name another with DOCKER_HOST, or use --engine=venv, which needs none"
 
 
@@ -44,8 +45,9 @@ def docker_answers() -> tuple[bool, str]:
 
 def connect(host: str, timeout: int = LONG_S) -> docker.DockerClient:
     """A client of the engine at `host`; EngineError where none answers."""
-    import docker
     import requests
+
+    import docker
 
     try:
         client = docker.DockerClient(base_url=host, version="auto", timeout=PROBE_S, use_ssh_client=True)
@@ -60,15 +62,20 @@ def connect(host: str, timeout: int = LONG_S) -> docker.DockerClient:
 @contextlib.contextmanager
 def engine_errors(what: str) -> Iterator[None]:
     """Turn the SDK's and the connection's errors into an EngineError that says what was being done."""
-    import docker
     import requests
+
+    import docker
 
     try:
         yield
     except docker.errors.APIError as error:
-        raise EngineError(f"Docker refused to {what}", why=str(error.explanation or error), hint=_hint(error)) from error
+        raise EngineError(
+            f"Docker refused to {what}", why=str(error.explanation or error), hint=_hint(error)
+        ) from error
     except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
-        raise EngineError(f"lost the Docker engine while it was to {what}", why=_short(error), hint=START_HINT) from error
+        raise EngineError(
+            f"lost the Docker engine while it was to {what}", why=_short(error), hint=START_HINT
+        ) from error
 
 
 def _hint(error: docker.errors.APIError) -> str:
@@ -86,3 +93,9 @@ def _short(error: BaseException) -> str:
     while (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner
     return str(cause) or type(cause).__name__
+
+
+def import_tar(client: docker.DockerClient, blocks: Iterator[bytes], tag: str) -> None:
+    """Make an image of a root file system's tar. An iterator, not a file: the SDK asks for chunks, and gets them so."""
+    repository, _, version = tag.partition(":")
+    client.api.import_image_from_stream(blocks, repository=repository, tag=version)

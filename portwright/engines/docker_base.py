@@ -1,0 +1,129 @@
+"""The base image: taken from a registry by digest where one is named and answers, else bootstrapped from Debian."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from portwright.checked import StrictModel, read_text, validate
+from portwright.digests import digest_json
+from portwright.engines.base import Event, EventSink
+from portwright.engines.docker_api import BLOCK, engine_errors, import_tar
+from portwright.errors import EngineError, UsageError
+
+if TYPE_CHECKING:
+    import docker
+
+BASE_FILE = "base.toml"
+BASE_VARIABLE = "PORTWRIGHT_BASE_IMAGE"
+REPOSITORY = "portwright/base"
+INSTALL_HINT = "apt-get install mmdebstrap, or name a base image in a registry with PORTWRIGHT_BASE_IMAGE=name@sha256:…"
+
+
+class RegistrySpec(StrictModel):
+    """An image that holds what the bootstrap would."""
+
+    image: str = ""
+    digest: Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64})?$")] = ""
+
+
+class BootstrapSpec(StrictModel):
+    """What mmdebstrap is told."""
+
+    suite: str
+    variant: str
+    packages: tuple[str, ...]
+    exclude: tuple[str, ...]
+    source_date_epoch: int
+
+
+class BaseSpec(StrictModel):
+    """`docker/base/base.toml`."""
+
+    registry: RegistrySpec
+    bootstrap: BootstrapSpec
+
+
+def ensure_base(client: docker.DockerClient, folder: Path, log: Path, on_event: EventSink) -> str:
+    """The tag of the base image (BuildKit takes no bare id), pulled or bootstrapped if the engine hasn't got it."""
+    path = folder / BASE_FILE
+    spec = validate(BaseSpec, tomllib.loads(read_text(path, "base")), path, "base")
+    reference = _reference(spec.registry)
+    if reference:
+        pulled = _pull(client, reference, on_event)
+        if pulled:
+            return pulled
+    tag = f"{REPOSITORY}:{digest_json(spec.bootstrap.model_dump(mode='json'))[:12]}"
+    with engine_errors("look for the base image"):
+        if not client.images.list(name=tag):
+            _bootstrap(client, spec.bootstrap, tag, log, on_event)
+    return tag
+
+
+def _reference(spec: RegistrySpec) -> str:
+    """`name@sha256:…`, from the environment or base.toml; empty where none is named."""
+    chosen = os.environ.get(BASE_VARIABLE, "")
+    if chosen and "@sha256:" not in chosen:
+        raise UsageError(
+            f"{BASE_VARIABLE}={chosen} names no digest",
+            why="a tag can change under a build's feet",
+            hint="name@sha256:… (docker images --digests shows it)",
+        )
+    if chosen:
+        return chosen
+    return f"{spec.image}@{spec.digest}" if spec.image and spec.digest else ""
+
+
+def _pull(client: docker.DockerClient, reference: str, on_event: EventSink) -> str | None:
+    """A local tag of an image by digest: the engine's own, or pulled; None where the registry doesn't answer."""
+    import docker
+
+    try:
+        image = client.images.get(reference)
+    except docker.errors.ImageNotFound:
+        image = None
+    try:
+        if image is None:
+            on_event(Event(kind="log", text=f"pulling {reference}"))
+            image = client.images.pull(reference)
+    except docker.errors.NotFound as error:
+        raise EngineError(f"the registry has no base image {reference}", why=str(error.explanation or error)) from None
+    except docker.errors.APIError as error:
+        on_event(Event(kind="log", text=f"no base from the registry ({error.explanation or error}): bootstrapping one"))
+        return None
+    version = reference.rpartition(":")[2][:12]
+    image.tag(REPOSITORY, version)
+    return f"{REPOSITORY}:{version}"
+
+
+def _bootstrap(client: docker.DockerClient, spec: BootstrapSpec, tag: str, log: Path, on_event: EventSink) -> None:
+    if shutil.which("mmdebstrap") is None:
+        raise EngineError("can't bootstrap the base image", why="mmdebstrap is not installed", hint=INSTALL_HINT)
+    on_event(Event(kind="log", text=f"bootstrapping Debian {spec.suite}: a minute, once per engine"))
+    with tempfile.TemporaryDirectory(prefix="portwright-base-") as name:
+        tar = Path(name) / "base.tar"
+        command = [
+            "mmdebstrap",
+            f"--variant={spec.variant}",
+            f"--include={','.join(spec.packages)}",
+            *(f"--dpkgopt=path-exclude={pattern}" for pattern in spec.exclude),
+            spec.suite,
+            str(tar),
+        ]
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": str(spec.source_date_epoch)}
+        with log.open("w") as file:
+            done = subprocess.run(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False
+            )
+        if done.returncode != 0:
+            last = "\n       ".join(log.read_text(errors="replace").splitlines()[-6:])
+            raise EngineError("can't bootstrap the base image", why=last, hint=INSTALL_HINT, log=log)
+        with tar.open("rb") as stream:
+            import_tar(client, iter(lambda: stream.read(BLOCK), b""), tag)

@@ -1,0 +1,162 @@
+"""Toolchain images: one lock each on the shared base, found again by a label, built only where it is missing."""
+
+from __future__ import annotations
+
+import html.parser
+import os
+import re
+import shlex
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import uv
+
+from portwright.digests import digest_file, digest_json
+from portwright.engines.base import EventSink
+from portwright.engines.buildkit import build_context, build_image
+from portwright.engines.docker_api import BLOCK, engine_errors, import_tar
+from portwright.engines.docker_base import ensure_base
+from portwright.packages import PackageSettings, local_path
+from portwright.toolchain import Toolchain, normalize
+
+if TYPE_CHECKING:
+    import docker
+
+TOOLCHAIN_LABEL = "portwright.toolchain"
+BASE_LABEL = "portwright.base"
+WHEELS_REPOSITORY = "portwright/wheels"
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+INSTALL = "install.sh"
+_HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+
+
+def find_image(client: docker.DockerClient, toolchain: Toolchain) -> str | None:
+    """The id of a toolchain's image, by its label; None if it isn't there."""
+    with engine_errors(f"look for the image of {toolchain.name}"):
+        found = client.images.list(filters={"label": f"{TOOLCHAIN_LABEL}={toolchain.digest('docker')}"})
+    return str(found[0].id) if found else None
+
+
+def build_toolchain(
+    client: docker.DockerClient, toolchain: Toolchain, settings: PackageSettings, logs: Path, on_event: EventSink
+) -> None:
+    """Build a toolchain's image, its base included; EngineError says what failed."""
+    logs.mkdir(parents=True, exist_ok=True)
+    base = ensure_base(client, toolchain.base, logs / "base.log", on_event)
+    wheels = _wheels_image(client, local_wheels(toolchain, settings))
+    arguments = {"BASE": base, **({"WHEELS": wheels} if wheels else {})}
+    # BuildKit keeps these out of the history and out of the cache's keys.
+    arguments |= {name: os.environ[name] for name in PROXIES if name in os.environ}
+    digest = toolchain.digest("docker")
+    build_image(
+        client,
+        build_context(_context(toolchain, settings, with_wheels=wheels is not None)),
+        tag=f"portwright/{toolchain.name}:{digest[:12]}",
+        labels={TOOLCHAIN_LABEL: digest, BASE_LABEL: str(client.images.get(base).id)},
+        arguments=arguments,
+        log=logs / f"{toolchain.name}-{digest[:12]}.log",
+        on_event=on_event,
+    )
+
+
+def _context(toolchain: Toolchain, settings: PackageSettings, *, with_wheels: bool) -> dict[str, Path | bytes]:
+    files: dict[str, Path | bytes] = {
+        "Dockerfile": toolchain.folder / "Dockerfile",
+        "requirements.lock": toolchain.lock,
+        INSTALL: toolchain.base / INSTALL,
+        "uv": Path(uv.find_uv_bin()),
+        "settings.env": settings_file(settings, with_wheels=with_wheels).encode(),
+    }
+    if settings.certificate:
+        files["ca.crt"] = settings.certificate
+    return files
+
+
+def settings_file(settings: PackageSettings, *, with_wheels: bool) -> str:
+    """The package settings as the builder's shell reads them; folders of this machine come as an image of wheels."""
+    inside = PackageSettings(
+        index=settings.index if settings.index and local_path(settings.index) is None else None,
+        extra_indexes=tuple(place for place in settings.extra_indexes if local_path(place) is None),
+        find_links=(
+            *(place for place in settings.find_links if local_path(place) is None),
+            *(("/local/wheels",) if with_wheels else ()),
+        ),
+        certificate=Path("/context/ca.crt") if settings.certificate else None,
+        trusted_hosts=settings.trusted_hosts,
+    )
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in inside.uv_environment().items())
+
+
+def local_wheels(toolchain: Toolchain, settings: PackageSettings) -> list[Path]:
+    """The files in this machine's own package folders that the lock names, by hash."""
+    wanted = set(_HASH.findall(toolchain.lock.read_text()))
+    names = set(toolchain.packages)
+    found: dict[str, Path] = {}
+    for folder in settings.local_folders():
+        for path in _candidates(folder, names):
+            if path.name not in found and digest_file(path) in wanted:
+                found[path.name] = path
+    return [found[name] for name in sorted(found)]
+
+
+def _candidates(folder: Path, names: set[str]) -> Iterator[Path]:
+    """Files of a flat folder, or of an index laid out by project, that are releases of `names`."""
+    if folder.is_file():
+        yield from (path for path in [folder] if _project(path) in names)
+        return
+    for name in sorted(names):
+        page = folder / name / "index.html"
+        if page.is_file():
+            yield from _linked(page)
+    yield from (path for path in sorted(folder.glob("*.*")) if path.is_file() and _project(path) in names)
+
+
+def _project(path: Path) -> str:
+    return normalize(path.name.split("-")[0])
+
+
+class _Links(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value for name, value in attrs if tag == "a" and name == "href" and value]
+
+
+def _linked(page: Path) -> Iterator[Path]:
+    links = _Links()
+    links.feed(page.read_text(errors="replace"))
+    for link in links.found:
+        parts = urlsplit(link)
+        path = local_path(link) if parts.scheme else (page.parent / unquote(parts.path)).resolve()
+        if path is not None and path.is_file():
+            yield path
+
+
+def _wheels_image(client: docker.DockerClient, wheels: list[Path]) -> str | None:
+    """An image that holds nothing but wheels, for the builder to mount; None if there are none."""
+    if not wheels:
+        return None
+    identity = digest_json({path.name: [path.stat().st_size, digest_file(path)] for path in wheels})
+    tag = f"{WHEELS_REPOSITORY}:{identity[:12]}"
+    with engine_errors("keep this machine's own wheels for the build"):
+        if not client.images.list(name=tag):
+            import_tar(client, _tar_stream(wheels), tag)
+        return tag
+
+
+def _tar_stream(paths: list[Path]) -> Iterator[bytes]:
+    """A tar of files, made while it is read: hundreds of megabytes needn't lie in memory."""
+    for path in paths:
+        info = tarfile.TarInfo(f"wheels/{path.name}")
+        info.size = path.stat().st_size
+        yield info.tobuf(tarfile.GNU_FORMAT)
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                yield block
+        yield b"\0" * (-info.size % tarfile.BLOCKSIZE)
+    yield b"\0" * tarfile.RECORDSIZE
