@@ -123,6 +123,8 @@ class DockerEngine:
                 exit_code = int(container.wait()["StatusCode"])
             finally:
                 killer.cancel()
+                with contextlib.suppress(OSError):  # the container's end may have closed it already
+                    stream.close()
             container.reload()
             return exit_code, bool(container.attrs["State"]["OOMKilled"])
 

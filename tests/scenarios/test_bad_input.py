@@ -70,7 +70,7 @@ def test_a_host_volume_that_can_not_be_written(tmp_path: Path, texts: Path) -> N
 
 
 @pytest.mark.scenario
-def test_one_recipes_failure_does_not_stop_the_others(portwright: Portwright, tmp_path: Path, texts: Path) -> None:
+def test_one_recipes_failure_does_not_stop_the_others(portwright: Portwright, tmp_path: Path) -> None:
     recipe = read_json(QDQ_PATH)
     assert recipe["name"]
     few = tmp_path / "few.jsonl"

@@ -82,7 +82,12 @@ def offline(stages: Stages) -> Stages:
 
 def test_a_model_arrives_whole_and_without_code(hub: StubHub, stages: Stages) -> None:
     repo = hub.repos[0]
-    repo.files = {**repo.files, "modeling.py": b"raise SystemExit", "pytorch_model.bin": b"pickle", "1_Pooling/config.json": b"{}"}
+    repo.files = {
+        **repo.files,
+        "modeling.py": b"raise SystemExit",
+        "pytorch_model.bin": b"pickle",
+        "1_Pooling/config.json": b"{}",
+    }
     done = stages.run("fetch_model", {"id": MODEL}, network=True)
     taken = {path.relative_to(done.output).as_posix() for path in done.output.rglob("*") if path.is_file()}
     assert taken == {*repo.files} - {"modeling.py", "pytorch_model.bin"}

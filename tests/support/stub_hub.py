@@ -57,14 +57,24 @@ class Repo:
         inside = [path for path in sorted(self.files) if path.startswith(prefix)]
         if not inside:
             return None
-        folders = {prefix + "/".join(parts[:depth]) for parts in _folders(inside, prefix) for depth in range(1, len(parts) + 1)}
+        folders = {
+            prefix + "/".join(parts[:depth]) for parts in _folders(inside, prefix) for depth in range(1, len(parts) + 1)
+        }
         paths = sorted([*inside, *folders])
         return [self.entry(path) for path in paths if recursive or "/" not in path.removeprefix(prefix)]
 
     def info(self) -> dict[str, Any]:
         """The repository as `/api/…` describes it."""
-        files = [{"rfilename": path, "size": len(self.files[path]), "blobId": _etag(self.files[path])} for path in self.files]
-        shown: dict[str, Any] = {"id": self.id, "sha": self.sha, "siblings": files, "private": False, "gated": self.gated}
+        files = [
+            {"rfilename": path, "size": len(self.files[path]), "blobId": _etag(self.files[path])} for path in self.files
+        ]
+        shown: dict[str, Any] = {
+            "id": self.id,
+            "sha": self.sha,
+            "siblings": files,
+            "private": False,
+            "gated": self.gated,
+        }
         shown |= {"tags": [], "downloads": 0, "likes": 0, "disabled": False}
         if "config.json" in self.files:
             shown["config"] = json.loads(self.files["config.json"])
@@ -81,7 +91,9 @@ def _etag(content: bytes) -> str:
 
 def repo_of(folder: Path, kind: Kind, name: str) -> Repo:
     """A repository of a folder's files."""
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
     return Repo(kind, name, files)
 
 
@@ -128,13 +140,13 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the standard library's name
         pass
 
-    def do_HEAD(self) -> None:  # noqa: N802 - the standard library's name
+    def do_HEAD(self) -> None:
         self._answer(b"")
 
-    def do_GET(self) -> None:  # noqa: N802 - the standard library's name
+    def do_GET(self) -> None:
         self._answer(b"")
 
-    def do_POST(self) -> None:  # noqa: N802 - the standard library's name
+    def do_POST(self) -> None:
         self._answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
 
     def _answer(self, body: bytes) -> None:

@@ -25,7 +25,7 @@ def job(tmp_path: Path) -> Job:
 
 
 def test_a_call_says_everything_a_stage_needs(tmp_path: Path) -> None:
-    paths = CallPaths(inputs={"model": "/in/model"}, output="/out", scratch="/tmp", result="/call/result.json")
+    paths = CallPaths(inputs={"model": "/in/model"}, output="/out", scratch="/scratch", result="/call/result.json")
     call = json.loads(write_call(job(tmp_path), tmp_path, paths).read_text())
     assert call["params"] == {"opset": 17}
     assert call["inputs"] == {"model": "/in/model"}
