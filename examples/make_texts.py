@@ -16,6 +16,8 @@ from typing import TypeVar
 ROWS = 480
 SEED = 20_261
 SHORTEST, LONGEST = 5, 60
+# Words that must still be wanted before a sentence may grow by each part.
+ROOM_FOR_REMARK, ROOM_FOR_OPENER, ROOM_FOR_ENDING = 12, 18, 25
 OUTPUT = Path(__file__).with_name("texts.jsonl")
 Item = TypeVar("Item")
 
@@ -37,7 +39,10 @@ def words(text: str) -> tuple[str, ...]:
 
 TOPICS = (
     Topic(
-        words("the pastry cook | an apprentice baker | the owner of the canteen | two night-shift millers | a retired chef"),
+        words(
+            "the pastry cook | an apprentice baker | the owner of the canteen | two night-shift millers | "
+            "a retired chef"
+        ),
         words("kneaded | weighed | salted | tasted | set aside | burned | wrapped in linen"),
         words("a stiff rye dough | forty almond tarts | the lentil broth | a tray of figs | the last jar of honey"),
         words("in the back kitchen | under the copper hood | beside the brick oven | at the market stall"),
@@ -48,7 +53,10 @@ TOPICS = (
         words("steered | anchored | inspected | repaired | unloaded | lost sight of | signalled to"),
         words("a rusted trawler | the mail boat | three barges of gravel | a yacht without lights | the northern buoy"),
         words("off the western pier | in the fog | near the lighthouse | along the tidal channel"),
-        words("the tide turned earlier than the tables said | gulls followed for an hour | the rope was older than the boat"),
+        words(
+            "the tide turned earlier than the tables said | gulls followed for an hour | "
+            "the rope was older than the boat"
+        ),
     ),
     Topic(
         words("the signalman | a conductor named Ines | railway engineers | the freight planner | a ticket inspector"),
@@ -58,14 +66,19 @@ TOPICS = (
         words("the timetable had been printed with the wrong year | snow closed the pass | every window was open"),
     ),
     Topic(
-        words("the night nurse | a young surgeon | the hospital's pharmacist | two paramedics | the visiting specialist"),
+        words(
+            "the night nurse | a young surgeon | the hospital's pharmacist | two paramedics | the visiting specialist"
+        ),
         words("examined | bandaged | recorded | ruled out | ordered | treated | explained"),
         words("a sprained wrist | the patient's blood pressure | a rare allergy | the second dose | an unclear X-ray"),
         words("on the third ward | in the emergency room | behind a green curtain | during the evening round"),
         words("the fever had already fallen | the relatives waited outside | the laboratory answered within minutes"),
     ),
     Topic(
-        words("the second violinist | a choir from the valley | the sound technician | our piano tuner | the young conductor"),
+        words(
+            "the second violinist | a choir from the valley | the sound technician | our piano tuner | "
+            "the young conductor"
+        ),
         words("rehearsed | tuned | recorded | transposed | interrupted | whistled | rewrote"),
         words("the slow movement | a folk song in a minor key | the opening bars | an unfinished sonata | the encore"),
         words("in the empty hall | below the organ loft | on an open-air stage | in a borrowed studio"),
@@ -81,7 +94,10 @@ TOPICS = (
     Topic(
         words("the central bank | a small insurer | the auditor | household lenders | the pension fund's trustees"),
         words("raised | postponed | questioned | published | underestimated | refinanced | withdrew"),
-        words("the interest rate | a bond of nine years | the quarterly figures | its forecast of inflation | a bridge loan"),
+        words(
+            "the interest rate | a bond of nine years | the quarterly figures | its forecast of inflation | "
+            "a bridge loan"
+        ),
         words("after a long meeting | before the exchange opened | without any comment | under new rules"),
         words("shares barely moved | the currency fell against its neighbours | analysts had expected the opposite"),
     ),
@@ -93,44 +109,64 @@ TOPICS = (
         words("the referee looked at the clock | a shoe came apart | the favourite finished fourth"),
     ),
     Topic(
-        words("the database administrator | a team of testers | the intern | an open-source maintainer | the network engineer"),
+        words(
+            "the database administrator | a team of testers | the intern | an open-source maintainer | "
+            "the network engineer"
+        ),
         words("restarted | profiled | reverted | documented | encrypted | benchmarked | deleted by mistake"),
         words("the scheduler | a memory leak | the release branch | two thousand log files | an outdated driver"),
         words("on the staging cluster | during the outage | shortly before midnight | in a separate container"),
         words("the second run took half as long | nobody had kept a backup | the alarm came from another service"),
     ),
     Topic(
-        words("the constitutional court | a public defender | the city council | the tenants' lawyer | a retired judge"),
+        words(
+            "the constitutional court | a public defender | the city council | the tenants' lawyer | a retired judge"
+        ),
         words("overturned | drafted | adjourned | cited | rejected | translated | signed"),
         words("the zoning decision | a petition of nine pages | the appeal | an old treaty | the amended contract"),
         words("by a narrow majority | in a closed session | after the summer recess | in the district court"),
         words("the dissent was longer than the ruling | both sides claimed success | the archive held no copy"),
     ),
     Topic(
-        words("the observatory's director | an amateur astronomer | the probe | two doctoral students | the antenna crew"),
+        words(
+            "the observatory's director | an amateur astronomer | the probe | two doctoral students | the antenna crew"
+        ),
         words("observed | catalogued | lost contact with | simulated | photographed | tracked | recalculated"),
         words("a faint comet | the rings of a distant planet | a double star | the solar corona | a passing asteroid"),
         words("through thin clouds | from the southern desert | over eleven nights | in the infrared"),
         words("the signal repeated every nine hours | the mirror had been polished again | dawn came too soon"),
     ),
     Topic(
-        words("the beekeeper | a forester with two dogs | the botanical garden | seed savers | the neighbours' children"),
+        words(
+            "the beekeeper | a forester with two dogs | the botanical garden | seed savers | the neighbours' children"
+        ),
         words("planted | pruned | watered | counted | transplanted | harvested | fenced in"),
         words("a row of quince trees | the medlar hedge | wild orchids | six beehives | the pumpkin patch"),
         words("along the stone wall | in heavy clay | after the first frost | on the sunny terrace"),
         words("slugs had eaten the labels | the soil stayed dry under the leaves | blossoms opened a month early"),
     ),
     Topic(
-        words("the history teacher | an archivist | the school's caretaker | evening students | a travelling librarian"),
+        words(
+            "the history teacher | an archivist | the school's caretaker | evening students | a travelling librarian"
+        ),
         words("borrowed | catalogued | read aloud | misplaced | translated | illustrated | defended"),
-        words("a diary from the siege | the oldest atlas | thirty exam papers | a handwritten dictionary | the class register"),
+        words(
+            "a diary from the siege | the oldest atlas | thirty exam papers | a handwritten dictionary | "
+            "the class register"
+        ),
         words("in the reading room | during the strike | between two lessons | in a village without electricity"),
         words("one page was missing | the ink had turned brown | the youngest pupil asked the best question"),
     ),
     Topic(
-        words("the weather service | a mountain guide | the river authority | farmers in the delta | the airport's forecaster"),
+        words(
+            "the weather service | a mountain guide | the river authority | farmers in the delta | "
+            "the airport's forecaster"
+        ),
         words("warned of | measured | underestimated | reported | waited for | discussed | compared"),
-        words("gusts from the north | a week of drizzle | the flood crest | black ice | the longest heat wave since records began"),
+        words(
+            "gusts from the north | a week of drizzle | the flood crest | black ice | "
+            "the longest heat wave since records began"
+        ),
         words("on the high plateau | across three provinces | before sunrise | along the coast"),
         words("the gauge had frozen | roads stayed open | the barometer fell all afternoon"),
     ),
@@ -141,7 +177,8 @@ OPENERS = words(
 )
 LINKS = words("and | but | although | because | while | so that in the end | even though | until")
 ENDINGS = words(
-    "which changed the plan for the whole week | as the minutes of the meeting show | to the relief of those who had to "
+    "which changed the plan for the whole week | as the minutes of the meeting show | "
+    "to the relief of those who had to "
     "pay for it | a detail that most accounts leave out | and the same thing happened again the following spring | "
     "though opinions about it still differ"
 )
@@ -158,18 +195,25 @@ class Scene:
 
 
 PEOPLE = words(
-    "A man in a blue coat | A woman with grey hair | Two teenagers | A tall mechanic | Three tourists | A girl with a red "
-    "scarf | An elderly couple | A group of dancers | A boy on crutches | Several students | A courier | A street painter | "
+    "A man in a blue coat | A woman with grey hair | Two teenagers | A tall mechanic | "
+    "Three tourists | A girl with a red "
+    "scarf | An elderly couple | A group of dancers | A boy on crutches | Several students | "
+    "A courier | A street painter | "
     "A young father | Four musicians | A gardener | A bearded cook"
 )
-PLURAL = frozenset({"Two teenagers", "Three tourists", "An elderly couple", "A group of dancers", "Several students", "Four musicians"})
+PLURAL = frozenset(
+    {"Two teenagers", "Three tourists", "An elderly couple", "A group of dancers", "Several students", "Four musicians"}
+)
 SETTINGS = words(
-    "in front of the station | near the old fountain | on a crowded square | under a bridge | beside a parked van | at the "
+    "in front of the station | near the old fountain | on a crowded square | under a bridge | "
+    "beside a parked van | at the "
     "edge of the park | in a quiet courtyard | by the river | on the steps of the museum | behind the market hall"
 )
 SCENES = (
     Scene("eating noodles from a paper box", "eating", "on a lunch break", "sleeping in a bed"),
-    Scene("repairing a bicycle with a borrowed wrench", "working with a tool", "late for an appointment", "flying a plane"),
+    Scene(
+        "repairing a bicycle with a borrowed wrench", "working with a tool", "late for an appointment", "flying a plane"
+    ),
     Scene("reading a newspaper aloud", "reading", "looking for a job", "swimming in the sea"),
     Scene("feeding bread to a flock of pigeons", "near some birds", "fond of animals", "alone in a cellar"),
     Scene("carrying a ladder across the pavement", "carrying something", "about to clean windows", "empty-handed"),
@@ -205,11 +249,11 @@ def text(topic: Topic, target: int, dice: Dice) -> str:
     while sum(len(sentence.split()) for sentence in sentences) < target:
         sentence = clause(topic, dice)
         left = target - sum(len(done.split()) for done in sentences)
-        if left > 12:
+        if left > ROOM_FOR_REMARK:
             sentence = f"{sentence} {dice.pick(LINKS)} {dice.pick(topic.remarks)}"
-        if left > 18 and dice.chance(0.5):
+        if left > ROOM_FOR_OPENER and dice.chance(0.5):
             sentence = f"{dice.pick(OPENERS)}, {sentence}"
-        if left > 25 and dice.chance(0.5):
+        if left > ROOM_FOR_ENDING and dice.chance(0.5):
             sentence = f"{sentence}, {dice.pick(ENDINGS)}"
         sentences.append(sentence[0].upper() + sentence[1:] + ".")
     return " ".join(sentences)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,7 +48,9 @@ class Declaration:
     def fill(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters as JSON values, defaults filled in; pydantic.ValidationError where one is wrong."""
         adapter = self.adapter()
-        dumped: dict[str, Any] = adapter.dump_python(adapter.validate_python(_tuples(given)), mode="json")
+        # Through JSON: strict mode takes a list for a tuple, and an object for a dataclass, only there.
+        filled = adapter.validate_json(json.dumps(dict(given)))
+        dumped: dict[str, Any] = adapter.dump_python(filled, mode="json")
         return dumped
 
 
@@ -133,7 +136,3 @@ def _adapter(params: type) -> TypeAdapter[Any]:
     # A stdlib dataclass knows nothing of pydantic: the strictness is laid over it here, not in the stage library.
     params.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
     return TypeAdapter(params)
-
-
-def _tuples(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Compile docker/*/requirements.in into hash locks. Extra arguments go to uv, as in `scripts/lock.sh --upgrade`.
+# Compile docker/*/requirements.in and the host's pyproject.toml into hash locks. Extra arguments go to uv, as in `scripts/lock.sh --upgrade`.
 # Package settings (index, find-links) come from the machine and are written into no lock.
 set -eu
 cd "$(dirname "$0")/.."
@@ -25,3 +25,8 @@ for source in docker/*/requirements.in; do
     "$uv" pip compile "$source" --output-file "$lock" --quiet --generate-hashes --python-version 3.11 \
         --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" "$@"
 done
+
+# The host's own lock serves every system and every Python that pyproject.toml allows.
+echo "lock: requirements.lock"
+"$uv" pip compile pyproject.toml --extra dev --universal --output-file requirements.lock --quiet --generate-hashes \
+    --python-version 3.11 --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" "$@"

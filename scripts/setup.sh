@@ -81,7 +81,7 @@ rm -f "$stamp"
 # The lock is complete and hashed: nothing is left to resolve, and nothing else may come in.
 if ! .venv/bin/python -m pip --disable-pip-version-check --no-input install -qq --no-user --no-deps --no-compile \
     --require-hashes --only-binary :all: --requirement "$lock"; then
-    echo "setup: pip could not install $lock; nothing else was changed" >&2
+    echo "setup: pip could not install $lock" >&2
     echo "  try: .venv/bin/python -m pip config list  (says which index, proxy and certificate pip uses)" >&2
     exit 4
 fi

@@ -48,7 +48,9 @@ def feed(rows: Rows, inputs: Sequence[str]) -> dict[str, NDArray[np.int64]]:
     missing = [name for name in inputs if name not in rows]
     if missing:
         have = ", ".join(sorted(rows))
-        raise StageError(f"the model takes {', '.join(missing)}, which the batches lack (they hold {have})", kind="model")
+        raise StageError(
+            f"the model takes {', '.join(missing)}, which the batches lack (they hold {have})", kind="model"
+        )
     return {name: rows[name] for name in inputs}
 
 

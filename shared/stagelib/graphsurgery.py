@@ -80,7 +80,9 @@ def matmul_add_to_gemm(model: onnx.ModelProto) -> int:
     changed: list[onnx.NodeProto] = []
     made, gone = 0, set()
     for node in model.graph.node:
-        match = _biased(node, lambda name: name in products and name not in outputs, lambda name: weights.get(name) == 1)
+        match = _biased(
+            node, lambda name: name in products and name not in outputs, lambda name: weights.get(name) == 1
+        )
         if match is None:
             changed.append(node)
             continue
@@ -93,7 +95,9 @@ def matmul_add_to_gemm(model: onnx.ModelProto) -> int:
     return made
 
 
-def _biased(node: onnx.NodeProto, product: Callable[[str], bool], bias: Callable[[str], bool]) -> tuple[str, str] | None:
+def _biased(
+    node: onnx.NodeProto, product: Callable[[str], bool], bias: Callable[[str], bool]
+) -> tuple[str, str] | None:
     if node.op_type != "Add":
         return None
     left, right = node.input
@@ -118,4 +122,3 @@ def _gemm(
         helper.make_node("Gemm", [f"{stem}/flat", product.input[1], bias], [f"{stem}/gemm"], name=f"{stem}/gemm"),
         helper.make_node("Reshape", [f"{stem}/gemm", f"{stem}/full_shape"], [output], name=f"{stem}/restore"),
     ]
-

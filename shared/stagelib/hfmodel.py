@@ -1,4 +1,4 @@
-"""A Hugging Face model as a plain folder: which of its files count, and whether we may take it. Standard library only."""
+"""A Hugging Face model as a plain folder: which of its files count, and whether we may take it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def wanted(names: Collection[str]) -> list[str]:
     if WEIGHTS in names:
         return sorted([*kept, WEIGHTS])
     if WEIGHTS_INDEX in names:
-        shards = [name for name in names if name.startswith("model-") and name.endswith(".safetensors") and "/" not in name]
+        shards = [
+            name for name in names if name.startswith("model-") and name.endswith(".safetensors") and "/" not in name
+        ]
         return sorted([*kept, WEIGHTS_INDEX, *shards])
     return sorted(kept)
 
@@ -86,12 +88,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def leave_torch_out() -> None:
-    """Before transformers is imported for tokenizers or configurations only: importing PyTorch takes seconds more."""
+    """To be called before transformers is imported for its tokenizers or configurations: PyTorch takes seconds."""
     os.environ |= {"USE_TORCH": "0", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
 
 
 def refuse_remote_code(config: dict[str, Any], native: Collection[str]) -> None:
-    """StageError where a configuration points to its repository's own code and transformers has no code of that type."""
+    """StageError where a configuration asks for its repository's code and transformers has none of that type."""
     model_type = str(config.get("model_type", ""))
     if "auto_map" in config and model_type not in native:
         raise StageError(

@@ -1,4 +1,4 @@
-"""The Hugging Face hub as the stages with network see it: where its caches are, and what its failures mean to a user."""
+"""The Hugging Face hub as the stages with network see it: its caches, and what its failures mean to a user."""
 
 from __future__ import annotations
 

@@ -21,7 +21,15 @@ def summarize(values: Sequence[float]) -> dict[str, float]:
     """min ≤ p50 ≤ p90 ≤ p99 ≤ max, mean and standard deviation, in the unit of `values` (at least one)."""
     array = np.asarray(values, dtype=np.float64)
     p50, p90, p99 = np.percentile(array, [50, 90, 99])
-    statistics = {"min": array.min(), "mean": array.mean(), "p50": p50, "p90": p90, "p99": p99, "max": array.max(), "std": array.std()}
+    statistics = {
+        "min": array.min(),
+        "mean": array.mean(),
+        "p50": p50,
+        "p90": p90,
+        "p99": p99,
+        "max": array.max(),
+        "std": array.std(),
+    }
     return {name: round(float(value), 6) for name, value in statistics.items()}
 
 
@@ -65,7 +73,10 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
     if not evidence.finite:
         return "invalid", "the model's outputs hold NaN or infinity"
     if evidence.runs < evidence.min_runs:
-        return "invalid", f"only {evidence.runs} of {evidence.min_runs} runs in {evidence.seconds:.0f} s (see max_seconds)"
+        return (
+            "invalid",
+            f"only {evidence.runs} of {evidence.min_runs} runs in {evidence.seconds:.0f} s (see max_seconds)",
+        )
     low, high = evidence.interval
     if high - low > WIDEST_INTERVAL * evidence.ratio:
         return "unstable", f"the ratio's interval {low:.3f} to {high:.3f} is wider than {WIDEST_INTERVAL:.0%} of it"

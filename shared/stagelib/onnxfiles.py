@@ -25,7 +25,9 @@ def load(folder: Path) -> onnx.ModelProto:
 
     info = ModelInfo.read(folder)
     if info.format != "onnx":
-        raise StageError(f"this stage takes an ONNX model, and the one before it made {info.format}", hint="reorder the stages")
+        raise StageError(
+            f"this stage takes an ONNX model, and the one before it made {info.format}", hint="reorder the stages"
+        )
     try:
         return onnx.load(str(folder / info.entry))
     except DecodeError as error:

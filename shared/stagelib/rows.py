@@ -32,8 +32,8 @@ class Collected:
 def collect(source: Iterable[Located], fields: Sequence[str], samples: int, output: Path) -> Collected:
     """Write at most `samples` rows with exactly `fields` to `output`/rows.jsonl, in order, no text twice.
 
-    A text is all text fields of a row together; a row where all are blank is passed over. StageError of kind `data` for a
-    missing field or a wrong type.
+    A text is all text fields of a row together; a row where all are blank is passed over. StageError of kind `data`
+    for a missing field or a wrong type.
     """
     seen: set[tuple[str, ...]] = set()
     read = repeated = blank = 0
@@ -93,14 +93,18 @@ def _expect(fields: Sequence[str]) -> str:
 def read_file(path: Path, fields: Sequence[str]) -> Iterator[Located]:
     """Rows of a JSON-lines or Parquet file; StageError of kind `data` says what is wrong and on which line."""
     if path.is_dir():
-        raise StageError(f"{path.name} is a folder", hint="--data=<file> takes one .jsonl or .parquet file", kind="data")
+        raise StageError(
+            f"{path.name} is a folder", hint="--data=<file> takes one .jsonl or .parquet file", kind="data"
+        )
     suffix = path.suffix.lower()
     if suffix in JSON_LINES:
         return _json_lines(path)
     if suffix == PARQUET:
         return _parquet(path, fields)
     known = ", ".join((*JSON_LINES, PARQUET))
-    raise StageError(f"{path.name}: the suffix {suffix!r} names no known format", hint=f"known are {known}", kind="data")
+    raise StageError(
+        f"{path.name}: the suffix {suffix!r} names no known format", hint=f"known are {known}", kind="data"
+    )
 
 
 def _json_lines(path: Path) -> Iterator[Located]:
@@ -133,7 +137,9 @@ def _json_object(text: str, where: str) -> Row:
         message = f"{where} is not JSON: {error.msg} at column {error.colno}"
         raise StageError(message, hint="one JSON object on each line", kind="data") from None
     except RecursionError:
-        raise StageError(f"{where} is nested too deeply", hint="one flat JSON object on each line", kind="data") from None
+        raise StageError(
+            f"{where} is nested too deeply", hint="one flat JSON object on each line", kind="data"
+        ) from None
     if not isinstance(value, dict):
         names = {list: "a list", str: "text", type(None): "null"}
         found = names.get(type(value), type(value).__name__)
@@ -164,7 +170,9 @@ def _parquet(path: Path, fields: Sequence[str]) -> Iterator[Located]:
 
 
 def _unreadable(path: Path, error: OSError) -> StageError:
-    return StageError(f"can't read {path.name}: {error.strerror or error}", hint="--data=<file> names another", kind="data")
+    return StageError(
+        f"can't read {path.name}: {error.strerror or error}", hint="--data=<file> names another", kind="data"
+    )
 
 
 def read_texts(folder: Path, field: str) -> list[str]:
@@ -174,9 +182,13 @@ def read_texts(folder: Path, field: str) -> list[str]:
         for line in file:
             value = json.loads(line).get(field)
             if not isinstance(value, str):
-                raise StageError(f"the data has no text field {field!r}", hint="name one of its text fields", kind="data")
+                raise StageError(
+                    f"the data has no text field {field!r}", hint="name one of its text fields", kind="data"
+                )
             if value.strip():
                 texts.setdefault(value.strip(), value)
     if not texts:
-        raise StageError(f"the data is empty: every {field!r} is blank", hint="--data=<file> names another", kind="data")
+        raise StageError(
+            f"the data is empty: every {field!r} is blank", hint="--data=<file> names another", kind="data"
+        )
     return list(texts.values())

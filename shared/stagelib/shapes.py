@@ -18,12 +18,16 @@ Shapes = dict[str, tuple[int, ...]]
 Constant = NDArray[np.generic]
 # Shape arithmetic and position ids are below this many numbers, weights above.
 SMALL = 16_384
-RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"})
+RANDOM = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"}
+)
 
 
 def infer_shapes(model: onnx.ModelProto) -> Shapes:
     """Every tensor's shape that is fixed. onnx.shape_inference.InferenceError where the graph contradicts itself."""
-    inferred = onnx.shape_inference.infer_shapes(_without_weights(model), check_type=True, strict_mode=True, data_prop=True)
+    inferred = onnx.shape_inference.infer_shapes(
+        _without_weights(model), check_type=True, strict_mode=True, data_prop=True
+    )
     graph = inferred.graph
     known = {value.name: _fixed(value) for value in (*graph.value_info, *graph.input, *graph.output)}
     return {name: shape for name, shape in known.items() if shape is not None}
@@ -31,7 +35,9 @@ def infer_shapes(model: onnx.ModelProto) -> Shapes:
 
 def record_shapes(model: onnx.ModelProto) -> int:
     """Write what inference finds into the model's value_info; returns the number of tensors described."""
-    inferred = onnx.shape_inference.infer_shapes(_without_weights(model), check_type=True, strict_mode=True, data_prop=True)
+    inferred = onnx.shape_inference.infer_shapes(
+        _without_weights(model), check_type=True, strict_mode=True, data_prop=True
+    )
     del model.graph.value_info[:]
     model.graph.value_info.extend(inferred.graph.value_info)
     return len(model.graph.value_info)
@@ -94,7 +100,9 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         if _size(tensor) <= SMALL:
             light.graph.initializer.append(tensor)
         else:
-            light.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+            light.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            )
     return light
 
 

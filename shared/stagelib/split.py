@@ -19,13 +19,15 @@ class Split:
 def split(calibration: Sequence[str], evaluation: Sequence[str], asked: tuple[int, int]) -> Split:
     """Choose up to `asked` = (calibration, evaluation) texts from two lists of distinct texts, which may share some.
 
-    Calibration takes its first texts and evaluation its first other ones. Where there are too few for both, both shrink in
-    proportion to what was asked, each keeping at least one.
+    Calibration takes its first texts and evaluation its first other ones. Where there are too few for both, both
+    shrink in proportion to what was asked, each keeping at least one.
     """
     if not calibration or not asked[0]:
         chosen_only = tuple(evaluation[: asked[1]])
         short = f"the data has {len(evaluation)} distinct texts, and {asked[1]} were asked for evaluation"
-        return Split(calibration=(), evaluation=chosen_only, disjoint=True, note=short if len(chosen_only) < asked[1] else "")
+        return Split(
+            calibration=(), evaluation=chosen_only, disjoint=True, note=short if len(chosen_only) < asked[1] else ""
+        )
     every = len(set(calibration) | set(evaluation))
     if every == 1:
         note = "there is one text only: it serves calibration and evaluation, so the similarity says little"
@@ -61,6 +63,5 @@ def _calibration(texts: Sequence[str], shared_with: set[str], counts: tuple[int,
 
 
 def _words(counts: tuple[int, int], asked: tuple[int, int], every: int) -> str:
-    return (
-        f"the data has {every} distinct texts: {counts[0]} of {asked[0]} calibrate and {counts[1]} of {asked[1]} others evaluate"
-    )
+    used = f"{counts[0]} of {asked[0]} calibrate and {counts[1]} of {asked[1]} others evaluate"
+    return f"the data has {every} distinct texts: {used}"

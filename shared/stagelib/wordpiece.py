@@ -26,14 +26,14 @@ BLOCKS = (
     (0x2190, 0x2300),
 )
 FREQUENT = (
-    "de a o que e do da em um para com não uma os no se na por mais as dos como mas foi ao ele das tem à seu sua ou ser "
-    "quando muito há nos já está eu também só pelo pela até isso ela entre era depois sem mesmo aos ter seus quem nas me "
-    "esse eles você essa num nem suas meu às minha the of and to in is was he for it with as his on be at by had not are "
-    "but from or have an they which one you were her all she there would their we him been has when who will no more if"
+    "de a o que e do da em um para com não uma os no se na por mais as dos como mas foi ao ele das tem à seu sua ou "
+    "ser quando muito há nos já está eu também só pelo pela até isso ela entre era depois sem mesmo aos ter seus quem "
+    "nas me esse eles você essa num nem suas meu às minha the of and to in is was he for it with as his on be at by "
+    "not are but from or have an they which one you were her all she there would their we him been has when who"
 )
-ONSETS = "b c d f g h j l m n p q r s t v x z br bl cr cl ch dr fr fl gr gl lh nh pr pl st tr th sh".split()
-NUCLEI = "a e i o u á é í ó ú â ê ô ã õ ai ei oi ui au eu ou ão ea oo ia io".split()
-CODAS = ["", "s", "r", "m", "n", "l", "t", "d", "z"]
+ONSETS = "b c d f g h j l m n p q r s t v x z br bl cr cl ch dr fr fl gr gl lh nh pr pl st tr th sh"
+NUCLEI = "a e i o u á é í ó ú â ê ô ã õ ai ei oi ui au eu ou ão ea oo ia io"
+CODAS = ("", "s", "r", "m", "n", "l", "t", "d", "z")
 
 
 def vocabulary(size: int) -> list[str]:
@@ -66,10 +66,10 @@ def _characters() -> Iterator[str]:
 
 def _syllables() -> Iterator[str]:
     """Pieces in a fixed order: single syllables first, inside and at the start of a word, then pairs of them."""
-    singles = [onset + nucleus + coda for coda in CODAS for nucleus in NUCLEI for onset in ONSETS]
+    open_syllables = [onset + nucleus for nucleus in NUCLEI.split() for onset in ONSETS.split()]
+    singles = [syllable + coda for coda in CODAS for syllable in open_syllables]
     for single in singles:
         yield single
         yield "##" + single
-    open_syllables = [onset + nucleus for nucleus in NUCLEI for onset in ONSETS]
-    for first, second in itertools.product(open_syllables, singles[: len(open_syllables)]):
+    for first, second in itertools.product(open_syllables, open_syllables):
         yield first + second

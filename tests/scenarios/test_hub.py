@@ -107,7 +107,7 @@ def test_a_cached_model_needs_no_hub(hub: StubHub, stages: Stages) -> None:
         assert again.facts["commit"] == hub.repos[0].sha
 
 
-def test_a_model_that_is_only_partly_cached_is_fetched(hub: StubHub, stages: Stages) -> None:
+def test_a_model_that_is_only_partly_cached_is_fetched(stages: Stages) -> None:
     cache = stages.run("fetch_model", {"id": MODEL}, network=True).output.parent / "fills"
     (weights,) = cache.rglob("snapshots/*/model.safetensors")
     weights.unlink()
@@ -181,7 +181,7 @@ def test_data_prepared_before_serves_without_the_hub(hub: StubHub, stages: Stage
     assert sorted(path for path in home.rglob("*")) == before
 
 
-def test_what_is_wrong_with_data_is_said(hub: StubHub, stages: Stages) -> None:
+def test_what_is_wrong_with_data_is_said(stages: Stages) -> None:
     faults: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         ({"dataset": "acme/none"}, ("no dataset 'acme/none'",)),
         ({"revision": "v9"}, ("no revision 'v9'",)),

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 Kind = Literal["model", "dataset"]
@@ -105,7 +105,7 @@ class StubHub:
     requests: list[str] = field(default_factory=list)
     _server: ThreadingHTTPServer | None = None
 
-    def __enter__(self) -> StubHub:
+    def __enter__(self) -> Self:
         hub = self
 
         class Handler(_Handler):

@@ -14,12 +14,24 @@ SMALL = ["config.json", "tokenizer.json"]
 
 
 def test_code_and_pickles_are_never_wanted() -> None:
-    more = ["model.safetensors", "pytorch_model.bin", "modeling.py", "onnx/model.onnx", "1_Pooling/config.json", "x.safetensors"]
+    more = [
+        "model.safetensors",
+        "pytorch_model.bin",
+        "modeling.py",
+        "onnx/model.onnx",
+        "1_Pooling/config.json",
+        "x.safetensors",
+    ]
     assert wanted([*SMALL, *more]) == ["1_Pooling/config.json", "config.json", "model.safetensors", "tokenizer.json"]
 
 
 def test_shards_are_wanted_where_there_is_no_whole_file() -> None:
-    sharded = ["model.safetensors.index.json", "model-1-of-2.safetensors", "model-2-of-2.safetensors", "sub/model-x.safetensors"]
+    sharded = [
+        "model.safetensors.index.json",
+        "model-1-of-2.safetensors",
+        "model-2-of-2.safetensors",
+        "sub/model-x.safetensors",
+    ]
     assert wanted([*SMALL, *sharded]) == sorted([*SMALL, *sharded[:3]])
     assert "model-1-of-2.safetensors" not in wanted([*SMALL, *sharded, "model.safetensors"])
 
@@ -44,7 +56,9 @@ def test_what_a_folder_lacks(tmp_path: Path) -> None:
     assert missing_files(tmp_path) == []
 
 
-@pytest.mark.parametrize(("text", "words"), [("{", "is not JSON"), ("[]", "not a JSON object"), ("\udcff", "is not JSON")])
+@pytest.mark.parametrize(
+    ("text", "words"), [("{", "is not JSON"), ("[]", "not a JSON object"), ("\udcff", "is not JSON")]
+)
 def test_a_broken_configuration(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "config.json").write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(StageError, match=words) as caught:

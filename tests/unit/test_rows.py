@@ -80,7 +80,9 @@ def test_folders_and_missing_files_are_data_errors(tmp_path: Path) -> None:
         kept(tmp_path / "none.jsonl", tmp_path)
 
 
-@pytest.mark.parametrize(("content", "words"), [("", "it has no rows"), ('{"text": " "}', "all of its 1 rows have blank")])
+@pytest.mark.parametrize(
+    ("content", "words"), [("", "it has no rows"), ('{"text": " "}', "all of its 1 rows have blank")]
+)
 def test_nothing_left_is_an_error(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "t.jsonl").write_text(content)
     with pytest.raises(StageError, match=words):

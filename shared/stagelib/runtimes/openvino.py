@@ -27,7 +27,10 @@ def load(folder: Path, *, device: str = "CPU", threads: int | None = None) -> Op
     core = openvino.Core()
     if name.split(".")[0] not in {available.split(".")[0] for available in core.available_devices}:
         have = ", ".join(core.available_devices) or "none"
-        raise StageError(f"OpenVINO finds no {name} here (devices: {have})", hint="install the device's driver, or choose another device")
+        raise StageError(
+            f"OpenVINO finds no {name} here (devices: {have})",
+            hint="install the device's driver, or choose another device",
+        )
     settings = _settings(name, threads)
     info = ModelInfo.read(folder)
     try:
@@ -54,7 +57,11 @@ def _settings(name: str, threads: int | None) -> dict[str, str | int | None]:
     settings: dict[str, str | int | None] = {"PERFORMANCE_HINT": "LATENCY"}
     if name.startswith("CPU"):
         # By default the CPU computes in bf16 where it can, and a similarity would then depend on the host.
-        settings |= {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads or cpu_count(), "NUM_STREAMS": 1}
+        settings |= {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": threads or cpu_count(),
+            "NUM_STREAMS": 1,
+        }
         # The caller chose the CPUs by its affinity; OpenVINO's own pinning would override that.
         settings |= {"ENABLE_CPU_PINNING": "NO"}
     return settings

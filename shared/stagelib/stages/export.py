@@ -61,13 +61,21 @@ def run(call: Call, params: Params) -> Result:
     call.progress(1.0)
     if not difference <= TOLERANCE:
         raise StageError(f"the exported graph differs from PyTorch by {difference:.2e}, more than {TOLERANCE:.0e}")
-    facts = {"task": params.task, "opset": params.opset, "max_abs_diff_to_torch": difference, "inputs": inputs, "outputs": outputs}
+    facts = {
+        "task": params.task,
+        "opset": params.opset,
+        "max_abs_diff_to_torch": difference,
+        "inputs": inputs,
+        "outputs": outputs,
+    }
     return Result(facts=facts | _describe(model))
 
 
 def _check_folder(source: Path) -> None:
     if not (source / "config.json").is_file():
-        raise StageError("the model's folder holds no config.json", hint="name a Hugging Face model folder", kind="model")
+        raise StageError(
+            "the model's folder holds no config.json", hint="name a Hugging Face model folder", kind="model"
+        )
     if not any(source.glob("*.safetensors")):
         raise StageError("the model's folder holds no *.safetensors", hint="only safetensors are read", kind="model")
 
@@ -87,10 +95,14 @@ def _load(source: Path, task: str, call: Call) -> tuple[Any, Any]:
     with _model_errors(f"optimum can't export a model of type {kind}"):
         tasks = TasksManager.get_supported_tasks_for_model_type(kind, "onnx", library_name="transformers")
     if task not in tasks:
-        raise StageError(f"a model of type {kind} can't serve the task {task!r}", hint=f"known: {', '.join(tasks)}", kind="model")
+        raise StageError(
+            f"a model of type {kind} can't serve the task {task!r}", hint=f"known: {', '.join(tasks)}", kind="model"
+        )
     if settings.is_encoder_decoder or getattr(settings, "is_decoder", False):
         raise StageError(f"the model ({kind}) is no encoder: it has a decoder", kind="model")
-    constructor = TasksManager.get_exporter_config_constructor("onnx", model_type=kind, task=task, library_name="transformers")
+    constructor = TasksManager.get_exporter_config_constructor(
+        "onnx", model_type=kind, task=task, library_name="transformers"
+    )
     config = constructor(settings)
     if not isinstance(config, TextEncoderOnnxConfig):
         raise StageError(f"the model ({kind}) is no text encoder", kind="model")

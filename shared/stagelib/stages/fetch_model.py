@@ -84,7 +84,10 @@ def _download(call: Call, params: Params) -> Path:
     home = call.fills or call.scratch / "hub-home"
     with _progress(call, home / "hub", sum(sizes[name] for name in files)):
         found = snapshot_download(
-            params.id, revision=params.revision, allow_patterns=[glob.escape(name) for name in files], cache_dir=home / "hub"
+            params.id,
+            revision=params.revision,
+            allow_patterns=[glob.escape(name) for name in files],
+            cache_dir=home / "hub",
         )
     return Path(found)
 

@@ -49,12 +49,20 @@ def run(call: Call, params: Params) -> Result:
         folded = shapes.fold_shape_arithmetic(model)
         shapes.record_shapes(model)
     except onnx.shape_inference.InferenceError as error:
-        raise StageError(f"the model can't take inputs of [{params.batch_size}, {params.sequence_length}]: {error}") from error
+        raise StageError(
+            f"the model can't take inputs of [{params.batch_size}, {params.sequence_length}]: {error}"
+        ) from error
     precision = ModelInfo.read(call.input("model")).precision
     info = onnxfiles.save(model, call.output, precision)
-    free = [tensor.name for tensor in (*info.inputs, *info.outputs) if not all(isinstance(size, int) for size in tensor.shape)]
+    free = [
+        tensor.name
+        for tensor in (*info.inputs, *info.outputs)
+        if not all(isinstance(size, int) for size in tensor.shape)
+    ]
     if free:
-        raise StageError(f"dimensions of {', '.join(free)} are still free: the model names them otherwise than {', '.join(sizes)}")
+        raise StageError(
+            f"dimensions of {', '.join(free)} are still free: the model names them otherwise than {', '.join(sizes)}"
+        )
     call.progress(1.0)
     facts = {"inputs": {tensor.name: list(tensor.shape) for tensor in info.inputs}, "nodes": len(model.graph.node)}
     return Result(facts=facts | {"nodes_folded": folded})
@@ -70,4 +78,6 @@ def _check_inputs(model: onnx.ModelProto, shape: tuple[int, int]) -> None:
     for value in model.graph.input:
         fixed = tuple(dimension.dim_value for dimension in value.type.tensor_type.shape.dim)
         if fixed != shape:
-            raise StageError(f"input {value.name} is already fixed to {list(fixed)}, and the recipe asks for {list(shape)}")
+            raise StageError(
+                f"input {value.name} is already fixed to {list(fixed)}, and the recipe asks for {list(shape)}"
+            )

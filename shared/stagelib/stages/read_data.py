@@ -16,9 +16,7 @@ class Params:
     samples: int
 
 
-STAGE = Stage(
-    summary="read the data from a file", params=Params, inputs=("local",), needs=("pyarrow",), internal=True
-)
+STAGE = Stage(summary="read the data from a file", params=Params, inputs=("local",), needs=("pyarrow",), internal=True)
 
 
 def run(call: Call, params: Params) -> Result:

@@ -80,7 +80,7 @@ def _choose(call: Call, params: Params) -> Split:
 
 
 def _load(source: Path, config: dict[str, Any], length: int) -> Any:
-    """The model's own fast tokenizer; StageError where there is none, or where the model takes fewer than `length` tokens."""
+    """The model's own fast tokenizer; StageError where there is none, or the model takes fewer than `length` tokens."""
     hfmodel.leave_torch_out()
     from transformers import AutoTokenizer
     from transformers.utils import logging
@@ -88,7 +88,9 @@ def _load(source: Path, config: dict[str, Any], length: int) -> Any:
     logging.set_verbosity_error()
     if not any((source / name).is_file() for name in hfmodel.TOKENIZERS):
         known = ", ".join(sorted(hfmodel.TOKENIZERS))
-        raise StageError(f"the model's folder has no tokenizer: none of {known}", hint="put it beside config.json", kind="model")
+        raise StageError(
+            f"the model's folder has no tokenizer: none of {known}", hint="put it beside config.json", kind="model"
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=True, use_fast=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
@@ -97,7 +99,9 @@ def _load(source: Path, config: dict[str, Any], length: int) -> Any:
         message = f"the model has no fast tokenizer ({type(tokenizer).__name__})"
         raise StageError(message, hint="save it with transformers once: tokenizer.json is then beside it", kind="model")
     if tokenizer.pad_token_id is None:
-        raise StageError("the model's tokenizer has no padding token, so texts can't be brought to one length", kind="model")
+        raise StageError(
+            "the model's tokenizer has no padding token, so texts can't be brought to one length", kind="model"
+        )
     limits = (tokenizer.model_max_length, config.get("max_position_embeddings"))
     limit = min((int(value) for value in limits if isinstance(value, int) and value < NO_LIMIT), default=NO_LIMIT)
     if length > limit:
@@ -117,14 +121,18 @@ def _vocabulary_size(config: dict[str, Any]) -> int:
     return size
 
 
-def _write(call: Call, tokenizer: Any, name: str, texts: Sequence[str], length: int, vocabulary: int) -> dict[str, float]:
-    """Tokenize, check and write one split; returns its mean of real tokens and its shares of cut texts and unknown tokens."""
+def _write(
+    call: Call, tokenizer: Any, name: str, texts: Sequence[str], length: int, vocabulary: int
+) -> dict[str, float]:
+    """Tokenize, check and write one split; returns mean real tokens, and shares of cut texts and unknown tokens."""
     import numpy as np
 
     parts: dict[str, list[NDArray[np.int64]]] = {key: [] for key in NAMES}
     cut = 0
     for start in range(0, len(texts), CHUNK):
-        encoded = tokenizer(list(texts[start : start + CHUNK]), padding="max_length", truncation=True, max_length=length)
+        encoded = tokenizer(
+            list(texts[start : start + CHUNK]), padding="max_length", truncation=True, max_length=length
+        )
         cut += sum(1 for one in encoded.encodings if one.overflowing)
         ids = np.asarray(encoded["input_ids"], np.int64)
         parts["input_ids"].append(ids)

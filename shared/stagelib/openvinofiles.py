@@ -1,0 +1,50 @@
+"""OpenVINO IR: fixed to a shape, written, described."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stagelib.api import StageError
+from stagelib.modelinfo import ModelInfo, Tensor
+
+if TYPE_CHECKING:
+    import openvino
+
+ENTRY = "model.xml"
+WEIGHTS = "model.bin"
+
+
+def fix_shape(model: openvino.Model, batch_size: int, sequence_length: int) -> None:
+    """Fix every input to [batch_size, sequence_length]; StageError where the model can't take it."""
+    shape = [batch_size, sequence_length]
+    try:
+        model.reshape({tensor.any_name: shape for tensor in model.inputs})
+    except RuntimeError as error:
+        raise StageError(f"the model can't take inputs of {shape}: {error}") from error
+    free = [tensor.any_name for tensor in model.outputs if tensor.get_partial_shape().is_dynamic]
+    if free:
+        raise StageError(f"outputs {', '.join(free)} still have a free dimension with inputs of {shape}")
+
+
+def save(model: openvino.Model, folder: Path, precision: str) -> ModelInfo:
+    """Write `model.xml` and `model.bin`, and `model.json` beside them."""
+    import openvino
+
+    # By default the writer halves every weight that is still float, and the similarity would not be quantization's.
+    openvino.save_model(model, folder / ENTRY, compress_to_fp16=False)
+    info = ModelInfo(
+        format="openvino",
+        entry=ENTRY,
+        files=(ENTRY, WEIGHTS),
+        precision=precision,
+        inputs=tuple(_tensor(port) for port in model.inputs),
+        outputs=tuple(_tensor(port) for port in model.outputs),
+    )
+    info.write(folder)
+    return info
+
+
+def _tensor(port: openvino.Output) -> Tensor:
+    shape = tuple(size.get_length() if size.is_static else "?" for size in port.get_partial_shape())
+    return Tensor(name=port.any_name, dtype=str(port.get_element_type().to_dtype()), shape=shape)

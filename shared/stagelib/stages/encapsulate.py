@@ -1,0 +1,105 @@
+"""Wrap an OpenVINO IR in an ONNX model of one EPContext node, which ONNX Runtime's OpenVINO provider loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stagelib.api import Call, Result, Stage, StageError
+from stagelib.modelinfo import ModelInfo
+
+if TYPE_CHECKING:
+    import onnx
+
+PROVIDER = "OpenVINOExecutionProvider"
+DOMAIN = "com.microsoft"
+OPSET = 17
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """How to encapsulate."""
+
+    ep_sdk_version: str | None = None
+    """OpenVINO release (`2026.4`) of the provider that will read the node; it refuses any other. None: the one at hand."""
+
+
+STAGE = Stage(
+    summary="encapsulate an OpenVINO IR as an EPContext ONNX model",
+    inputs=("model",),
+    params=Params,
+    needs=("openvino", "onnx", "numpy"),
+)
+
+
+def run(call: Call, params: Params) -> Result:
+    """Copy the IR and write `<name>_ctx.onnx` beside it; StageError where the model is no IR or what was written can't be read."""
+    import onnx
+
+    info = ModelInfo.read(call.input("model"))
+    if info.format != "openvino":
+        raise StageError(f"encapsulate takes an OpenVINO IR, not {info.format}", hint="put quantize_nncf before it")
+    call.progress(0.0, "copying the IR")
+    for name in info.files:
+        shutil.copyfile(call.input("model") / name, call.output / name)
+    version = params.ep_sdk_version or _release()
+    target = call.output / f"{Path(info.entry).stem}_ctx.onnx"
+    call.progress(0.4, "writing the EPContext model")
+    onnx.save(_context(info, version), str(target))
+    dataclasses.replace(info, files=(*info.files, target.name)).write(call.output)
+    call.progress(0.6, "reading it back")
+    _check(call.output, info, target)
+    call.progress(1.0)
+    checked = "the ONNX checker, and the IR read again by OpenVINO; not executed by the provider"
+    return Result(facts={"ep_context": target.name, "source": PROVIDER, "ep_sdk_version": version, "checked": checked})
+
+
+def _release() -> str:
+    """Year and release of OpenVINO: what its provider compares, without patch and build."""
+    import openvino
+
+    return ".".join(openvino.get_version().split("-")[0].split(".")[:2])
+
+
+def _context(info: ModelInfo, version: str) -> onnx.ModelProto:
+    from onnx import helper
+
+    from stagelib.onnxfiles import value_info
+
+    node = helper.make_node(
+        "EPContext",
+        [tensor.name for tensor in info.inputs],
+        [tensor.name for tensor in info.outputs],
+        name="EPContext",
+        domain=DOMAIN,
+        main_context=1,
+        embed_mode=0,
+        ep_cache_context=info.entry,
+        ep_sdk_version=version,
+        source=PROVIDER,
+    )
+    inputs, outputs = ([value_info(tensor) for tensor in side] for side in (info.inputs, info.outputs))
+    graph = helper.make_graph([node], "openvino_context", inputs, outputs)
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="portwright")
+
+
+def _check(folder: Path, info: ModelInfo, target: Path) -> None:
+    """What can be checked without the device: both files load, and their borders are the same."""
+    import onnx
+    import openvino
+
+    from stagelib import onnxfiles
+
+    onnx.checker.check_model(str(target))
+    graph = onnx.load(str(target)).graph
+    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in graph.node[0].attribute}
+    ir = openvino.Core().read_model(target.parent / attributes["ep_cache_context"].decode())
+    for side, ports in (("inputs", ir.inputs), ("outputs", ir.outputs)):
+        declared = onnxfiles.tensors(getattr(graph, side.removesuffix("s")))
+        found = [(port.any_name, list(port.shape)) for port in ports]
+        if found != [(tensor.name, list(tensor.shape)) for tensor in declared]:
+            raise StageError(f"the {side} of {target.name} are not those of {info.entry} in {folder.name}")

@@ -1,0 +1,91 @@
+"""How alike the model's embeddings are to those of its fp32 export, text by text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stagelib.api import Call, Result, Stage, StageError
+from stagelib.modelinfo import ModelInfo
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stagelib.batches import Rows
+    from stagelib.runtimes.base import Session
+
+BASELINE = ("onnxruntime", "cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """What runs the model; filled in from the target."""
+
+    runtime: str
+    device: str
+    samples: int | None = None
+    """Texts to compare, from the first on; None: all of the evaluation data."""
+
+
+STAGE = Stage(
+    summary="compare embeddings with the fp32 export's",
+    inputs=("model", "reference", "batches"),
+    params=Params,
+    needs=("onnxruntime", "numpy"),
+    kind="measurement",
+    runtime=True,
+)
+
+
+def run(call: Call, params: Params) -> Result:
+    """Cosine of the mean-pooled embeddings, candidate against reference, on the texts of the evaluation split."""
+    import numpy as np
+
+    from stagelib import batches, similarity
+    from stagelib.runtimes.base import find_runtime, places
+
+    rows = batches.read_rows(call.input("batches"), batches.EVALUATION)
+    total = min(params.samples or batches.count(rows), batches.count(rows))
+    size = ModelInfo.read(call.input("model")).inputs[0].shape[0]
+    if not isinstance(size, int):
+        raise StageError("the model's batch size is free", hint="put fix_shape among the recipe's stages")
+    runtime = find_runtime(params.runtime)
+    session = runtime.load(call.input("model"), device=params.device, threads=None)
+    reference = find_runtime(BASELINE[0]).load(call.input("reference"), device=BASELINE[1], threads=None)
+    scores, expected = [], []
+    for start in range(0, total, size):
+        batch = batches.take(rows, start, size)
+        right = _embed(reference, batch)
+        scores.append(similarity.cosines(_embed(session, batch), right))
+        expected.append(right)
+        call.progress(min(start + size, total) / total, f"{min(start + size, total)} of {total} texts")
+    cosines = np.concatenate(scores)[:total]
+    if not np.isfinite(cosines).all():
+        raise StageError("the model's outputs hold NaN or infinity")
+    unrelated = similarity.unrelated_pairs(np.concatenate(expected)[:total])
+    tokens = rows[batches.MASK].sum(axis=1)
+    facts = {
+        "similarity": _summary(cosines),
+        "unrelated_pairs_mean": unrelated,
+        "placement": places(session),
+        "executed_on": runtime.executed_on(params.device),
+        "settings": dict(session.settings),
+        "inputs_sha256": batches.digest({name: array[:total] for name, array in rows.items()}),
+    }
+    rows_out = [{"index": row, "cosine": float(cosines[row]), "tokens": int(tokens[row])} for row in range(total)]
+    return Result(facts=facts, samples=rows_out)
+
+
+def _embed(session: Session, batch: Rows) -> NDArray[Any]:
+    from stagelib import batches, similarity
+
+    return similarity.embed(session.run(batches.feed(batch, session.inputs)), batch[batches.MASK])
+
+
+def _summary(cosines: NDArray[Any]) -> dict[str, Any]:
+    return {
+        "mean": float(cosines.mean()),
+        "min": float(cosines.min()),
+        "samples": len(cosines),
+        "per_sample": [round(float(cosine), 6) for cosine in cosines],
+    }

@@ -1,0 +1,110 @@
+"""Make the directory one ships: model, tokenizer, contract and golden vectors made by running the model itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from stagelib.api import Call, Result, Stage, StageError
+from stagelib.modelinfo import ModelInfo
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stagelib.contract import Reading
+
+CONTRACT = "contract.json"
+GOLDEN = "golden.npz"
+GOLDEN_ROWS = 3
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """Where the golden vectors are computed; filled in from the target."""
+
+    runtime: str
+    device: str
+
+
+STAGE = Stage(
+    summary="make the directory one ships, with its contract and golden vectors",
+    inputs=("model", "source", "batches"),
+    params=Params,
+    needs=("numpy",),
+    runtime=True,
+)
+
+
+def run(call: Call, params: Params) -> Result:
+    """Write model files, `tokenizer/`, `contract.json` and `golden.npz`."""
+    from stagelib import contract
+    from stagelib.runtimes.base import find_runtime
+
+    info = ModelInfo.read(call.input("model"))
+    source = call.input("source")
+    call.progress(0.0, "copying the model")
+    for name in info.files:
+        shutil.copyfile(call.input("model") / name, call.output / name)
+    info.write(call.output)
+    tokenizer = contract.copy_tokenizer(source, call.output / contract.TOKENIZER)
+    reading = contract.read_pooling(source)
+    call.progress(0.4, "running the golden inputs")
+    session = find_runtime(params.runtime).load(call.output, device=params.device, threads=None)
+    golden, arrays = _golden(call, info, reading, session)
+    import numpy as np
+
+    np.savez(call.output / GOLDEN, **arrays)
+    document = {
+        "contract_version": VERSION,
+        "format": info.format,
+        "precision": info.precision,
+        "entry": info.entry,
+        "files": list(info.files),
+        "runtime": params.runtime,
+        "inputs": [asdict(tensor) for tensor in info.inputs],
+        "outputs": [asdict(tensor) for tensor in info.outputs],
+        "tokenizer": {"folder": contract.TOKENIZER, "files": tokenizer},
+        "padding": contract.read_padding(source, _shape(info)[1]),
+        "pooling": {"output": info.outputs[0].name, "mode": reading.mode, "masked": True, "normalize": reading.normalize},
+        "golden": {"arrays": GOLDEN, "executed_on": find_runtime(params.runtime).executed_on(params.device), "samples": golden},
+    }
+    (call.output / CONTRACT).write_text(json.dumps(document, indent=2) + "\n")
+    call.progress(1.0)
+    size = sum(path.stat().st_size for path in call.output.rglob("*") if path.is_file())
+    model_size = sum((call.output / name).stat().st_size for name in info.files)
+    return Result(facts={"deploy_bytes": size, "model_bytes": model_size, "pooling": reading.mode, "golden_samples": len(golden)})
+
+
+def _shape(info: ModelInfo) -> tuple[int, int]:
+    """Batch size and sequence length; StageError where they are free, since padding couldn't be stated."""
+    batch, length = info.inputs[0].shape
+    if not isinstance(batch, int) or not isinstance(length, int):
+        raise StageError("the model's input shape is free", hint="put fix_shape among the recipe's stages")
+    return batch, length
+
+
+def _golden(call: Call, info: ModelInfo, reading: Reading, session: Any) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
+    """A few inputs with their embeddings, as JSON and as arrays [rows, ...]; the arrays hold the full outputs as well."""
+    import numpy as np
+
+    from stagelib import batches, similarity
+
+    rows = batches.read_rows(call.input("batches"), batches.EVALUATION)
+    size = _shape(info)[0]
+    total = min(GOLDEN_ROWS, batches.count(rows))
+    chunks: list[Mapping[str, NDArray[Any]]] = []
+    for start in range(0, total, size):
+        batch = batches.take(rows, start, size)
+        outputs = session.run(batches.feed(batch, session.inputs))
+        embeddings = similarity.embed(outputs, batch[batches.MASK], reading.mode)
+        if not np.isfinite(embeddings).all():
+            raise StageError("the model's outputs hold NaN or infinity")
+        embeddings = similarity.normalized(embeddings) if reading.normalize else embeddings
+        chunks.append({**batches.feed(batch, session.inputs), **outputs, "embedding": embeddings.astype(np.float32)})
+    arrays = {name: np.concatenate([chunk[name] for chunk in chunks])[:total] for name in chunks[0]}
+    listed = (*session.inputs, "embedding")
+    return [{name: arrays[name][row].tolist() for name in listed} for row in range(total)], arrays

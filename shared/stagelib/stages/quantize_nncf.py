@@ -1,0 +1,120 @@
+"""Quantize to int8 with NNCF, and write OpenVINO IR of one fixed shape."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from stagelib.api import Call, Result, Stage, StageError
+from stagelib.modelinfo import ModelInfo
+
+if TYPE_CHECKING:
+    import openvino
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """How to quantize."""
+
+    batch_size: int
+    sequence_length: int
+    samples: int = 300
+    """Calibration texts asked for. Where the data holds fewer, the result says so."""
+    preset: Literal["mixed", "performance"] = "mixed"
+    """`mixed`: symmetric weights, asymmetric activations. `performance`: both symmetric."""
+    model_type: Literal["transformer"] | None = "transformer"
+    """Keeps what transformers are sensitive to (residual sums, softmax) in float, and smooths activations."""
+    fast_bias_correction: bool = True
+    trim_padding: bool = True
+    """Calibrate on each text at its own length, where the model's shape is free; the shape is fixed afterwards. Padding
+    costs time and widens the ranges. A model whose shape is fixed already takes its texts padded."""
+
+
+STAGE = Stage(
+    summary="quantize to int8 with NNCF, to OpenVINO IR of a fixed shape",
+    inputs=("model", "batches"),
+    params=Params,
+    needs=("openvino", "nncf", "onnx", "numpy"),
+    shaped=True,
+)
+
+
+def run(call: Call, params: Params) -> Result:
+    """Write `model.xml` and `model.bin`; StageError where the data has no calibration rows or the shape can't be had."""
+    # NNCF reports each use to its maker unless it believes to be in its own CI.
+    os.environ["NNCF_CI"] = "1"
+    call.progress(0.0, "importing OpenVINO and NNCF")
+    import nncf
+    import openvino
+
+    from stagelib import batches, openvinofiles
+
+    source = ModelInfo.read(call.input("model"))
+    rows = batches.read_rows(call.input("batches"), batches.CALIBRATION)
+    model = openvino.Core().read_model(call.input("model") / source.entry)
+    inputs = [tensor.any_name for tensor in model.inputs]
+    free = any(tensor.get_partial_shape().is_dynamic for tensor in model.inputs)
+    trim = params.trim_padding and free
+    if free and not trim:
+        openvinofiles.fix_shape(model, params.batch_size, params.sequence_length)
+    used = min(params.samples, batches.count(rows))
+    calibration = _Calibration(call, rows, inputs, used, params.batch_size, trim)
+    quantized = nncf.quantize(
+        model,
+        nncf.Dataset(calibration),
+        preset=nncf.QuantizationPreset(params.preset),
+        model_type=nncf.ModelType.TRANSFORMER if params.model_type else None,
+        subset_size=len(calibration),
+        fast_bias_correction=params.fast_bias_correction,
+    )
+    call.progress(0.92, "writing the IR")
+    openvinofiles.fix_shape(quantized, params.batch_size, params.sequence_length)
+    openvinofiles.save(quantized, call.output, "int8")
+    call.progress(1.0)
+    return Result(facts=_facts(quantized, params, used, trim))
+
+
+class _Calibration:
+    """The calibration batches, for NNCF to go over as often as it likes; each step moves the progress on."""
+
+    def __init__(
+        self, call: Call, rows: Mapping[str, NDArray[Any]], inputs: list[str], used: int, batch_size: int, trim: bool
+    ) -> None:
+        self._call, self._rows, self._inputs, self._used = call, rows, inputs, used
+        self._size = 1 if trim else batch_size
+        self._trim = trim
+        self._seen = 0
+
+    def __len__(self) -> int:
+        return -(-self._used // self._size)
+
+    def __getitem__(self, index: int) -> dict[str, NDArray[Any]]:
+        from stagelib import batches
+
+        if index >= len(self):
+            raise IndexError(index)
+        self._seen += 1
+        # NNCF takes its statistics in passes whose number depends on its algorithms: approach the end, never reach it.
+        passes = self._seen / len(self)
+        self._call.progress(0.05 + 0.85 * passes / (passes + 1), f"calibrating, pass {int(passes - 1e-9) + 1}")
+        batch = batches.trimmed(self._rows, index) if self._trim else batches.take(self._rows, index * self._size, self._size)
+        return batches.feed(batch, self._inputs)
+
+
+def _facts(model: openvino.Model, params: Params, used: int, trim: bool) -> dict[str, Any]:
+    quantizers = sum(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
+    if not quantizers:
+        raise StageError("NNCF quantized nothing: the model holds no operation it knows")
+    facts: dict[str, Any] = {
+        "calibration_samples": used,
+        "calibration_samples_asked": params.samples,
+        "calibrated_on": "texts without padding" if trim else "texts padded to the sequence length",
+        "fake_quantize_nodes": quantizers,
+    }
+    if used < params.samples:
+        facts["note"] = f"the data holds {used} calibration texts, and {params.samples} were asked for"
+    return facts
