@@ -45,9 +45,8 @@ def docker_answers() -> tuple[bool, str]:
 
 def connect(host: str, timeout: int = LONG_S) -> docker.DockerClient:
     """A client of the engine at `host`; EngineError where none answers."""
-    import requests
-
     import docker
+    import requests
 
     try:
         client = docker.DockerClient(base_url=host, version="auto", timeout=PROBE_S, use_ssh_client=True)
@@ -62,9 +61,8 @@ def connect(host: str, timeout: int = LONG_S) -> docker.DockerClient:
 @contextlib.contextmanager
 def engine_errors(what: str) -> Iterator[None]:
     """Turn the SDK's and the connection's errors into an EngineError that says what was being done."""
-    import requests
-
     import docker
+    import requests
 
     try:
         yield

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-
 Role = Literal["source", "model", "reference", "batches", "calibration_data", "evaluation_data", "local"]
 ErrorKind = Literal["stage", "model", "data"]
 

@@ -11,9 +11,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import docker
 import pytest
 
-import docker
 from portwright.engines.base import Event, Job
 from portwright.engines.docker import DockerEngine
 from portwright.engines.docker_owner import OWNER_LABEL, reap
@@ -117,7 +117,7 @@ def test_a_stage_that_fails(
 
 def test_a_stage_that_runs_out_of_memory(engine: DockerEngine, ort: Toolchain, job: Job) -> None:
     engine._memory = 256 << 20
-    with pytest.raises(StageFailedError, match="ran out of memory(.|\n)*0.3 GB"):
+    with pytest.raises(StageFailedError, match=r"ran out of memory(.|\n)*0.3 GB"):
         engine.run(ort, replace(job, stage="eater"), ignore)
     assert ours() == []
 
