@@ -1,6 +1,6 @@
 # Doors for people who don't know Invoke. What they do stands in scripts/ and in `invoke`.
 .DEFAULT_GOAL := help
-.PHONY: help setup model demo test lint lock clean
+.PHONY: help setup model demo test lint schemas lock clean
 
 BIN := .venv/bin
 
@@ -21,6 +21,9 @@ test: model ## run all tests; PYTEST="-k store" chooses some
 
 lint: setup ## check code, types, shell scripts and workflows
 	@scripts/lint.sh
+
+schemas: setup ## write the JSON Schemas anew from the models that read the files
+	@$(BIN)/python -m portwright.schemas
 
 lock: setup ## compile the locks anew; LOCK=--upgrade takes newer releases
 	@scripts/lock.sh $(LOCK)

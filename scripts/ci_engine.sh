@@ -7,7 +7,8 @@ set -eu
 
 action=${1:?start or stop}
 dir=${2:?a folder}
-bridge=pwtest0
+# Interface names are short, and two engines must not share one.
+bridge=pw$(printf %s "$dir" | cksum | cut -d" " -f1)
 subnet=${PORTWRIGHT_TEST_SUBNET:-172.29.199.1/24}
 
 start() {

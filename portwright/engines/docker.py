@@ -101,7 +101,10 @@ class DockerEngine:
 
     def _paths(self, job: Job) -> CallPaths:
         return CallPaths(
-            inputs={role: f"/in/{role}{path.suffix if path.is_file() else ''}" for role, path in job.inputs.items()},
+            # A file keeps its name: messages about it are the user's to read.
+            inputs={
+                role: f"/in/{role}/{path.name}" if path.is_file() else f"/in/{role}" for role, path in job.inputs.items()
+            },
             output="/out",
             scratch="/scratch",
             result="/call/result.json",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from portwright.project import this_project
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("docker_engine")]
 BASE = this_project().docker / "base"
+MISSING = "docker-registry is missing: apt-get install docker-registry"
 CONFIG = """\
 version: 0.1
 storage: {{filesystem: {{rootdirectory: {folder}}}}}
@@ -39,7 +41,9 @@ def client() -> Iterator[docker.DockerClient]:
 def registry(tmp_path: Path) -> Iterator[str]:
     """A registry of our own; its address."""
     program = shutil.which("docker-registry")
-    assert program, "docker-registry is missing: apt-get install docker-registry"
+    if program is None:
+        assert not os.environ.get("PORTWRIGHT_REQUIRE_DOCKER"), MISSING
+        pytest.skip(MISSING)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -148,7 +148,7 @@ def test_a_stage_that_needs_calibration_needs_data_for_it(catalog: Catalog, tmp_
 
 def test_the_first_stage_must_make_a_model(catalog: Catalog, tmp_path: Path) -> None:
     path = edited(tmp_path, OPENVINO, lambda recipe: recipe["stages"].pop(0))
-    with pytest.raises(RecipeError, match=r"stages\[0\].*begin with `export`"):
+    with pytest.raises(RecipeError, match=r"stages\[0\](.|\n)*begin with `export`"):
         plan_of(catalog, path)
 
 
