@@ -15,12 +15,13 @@ from pydantic import Field, ValidationError
 
 from portwright.checked import StrictModel
 from portwright.engines.base import Event, Job, Outcome
-from portwright.errors import DataError, ModelError, PortwrightError, StageFailedError
+from portwright.errors import DataError, ModelError, PortwrightError, StageFailedError, StoreError
 from portwright.packages import PackageSettings
 
 CALL = "call.json"
 RESULT = "result.json"
 TIMED_OUT = 124
+NO_SPACE = 28
 KILLED = 137
 HUB_VARIABLES = ("HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
@@ -103,22 +104,32 @@ def read_outcome(job: Job, folder: Path, exit_code: int) -> Outcome:
             seconds=report.seconds,
             peak_memory_bytes=report.peak_memory_bytes,
         )
-    hint = report.hint
-    if not hint and _NO_SPACE.search(report.message):
-        hint = "free some space where artifacts and temporary files lie; the same command goes on where it was"
-    raise ERRORS.get(report.kind, StageFailedError)(f"stage {job.label}: {report.message}", hint=hint, log=job.log)
+    if _NO_SPACE.search(report.message):
+        raise disk_full(job)
+    error = ERRORS.get(report.kind, StageFailedError)
+    raise error(f"stage {job.label}: {report.message}", hint=report.hint, log=job.log)
 
 
-def died(job: Job, exit_code: int) -> StageFailedError:
+def disk_full(job: Job) -> StoreError:
+    """A stage that had no room to write."""
+    return StoreError(
+        f"stage {job.label} could not write its output",
+        why=f"no space is left on the disk of {job.output.parent.parent}",
+        hint="free some space, or set PORTWRIGHT_ARTIFACTS to a larger disk; the same command goes on where it was",
+        log=job.log,
+    )
+
+
+def died(job: Job, exit_code: int) -> PortwrightError:
     """A stage that ended without a report."""
+    if exit_code == NO_SPACE or (exit_code > 0 and _NO_SPACE.search(tail(job.log))):
+        return disk_full(job)
     if exit_code == TIMED_OUT:
         why = f"it was still running after {job.deadline_s:.0f} s"
     elif exit_code in {KILLED, -9}:
         why = "it was killed, most likely because memory ran out"
     elif exit_code < 0:
         why = f"it ended by signal {-exit_code}"
-    elif _NO_SPACE.search(tail(job.log)):
-        why = "no space is left on the disk"
     else:
         why = f"it ended with exit code {exit_code} and no report: {tail(job.log, 3)}"
     hint = "the log holds what it printed; the same command runs just this stage again"

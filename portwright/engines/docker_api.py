@@ -1,11 +1,16 @@
-"""Reaching a Docker engine, and its errors in words."""
+"""Reaching a Docker engine, and its errors in words. The SDK is slow to import: only where an engine serves."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import http.client
+import json
 import os
+import socket
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from portwright.errors import EngineError
 
@@ -13,33 +18,34 @@ if TYPE_CHECKING:
     import docker
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
+UNIX = "unix://"
 PROBE_S = 2
 LONG_S = 3600
-BLOCK = 1 << 20
 START_HINT = "start the engine, name another with DOCKER_HOST, or use --engine=venv, which needs none"
 
 
 def engine_host() -> str:
-    """The engine's address: DOCKER_HOST, or the current docker context's, or the default socket."""
+    """The engine's address, found as the docker client does: DOCKER_HOST, the current context, the default socket."""
     if host := os.environ.get("DOCKER_HOST"):
         return host
-    from docker.context import ContextAPI
-
-    context = ContextAPI.get_current_context()
-    return (context.Host if context else None) or DEFAULT_HOST
+    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    name = os.environ.get("DOCKER_CONTEXT") or _read_object(folder / "config.json").get("currentContext")
+    if not isinstance(name, str) or name == "default":
+        return DEFAULT_HOST
+    meta = _read_object(folder / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest() / "meta.json")
+    try:
+        return str(meta["Endpoints"]["docker"]["Host"])
+    except (KeyError, TypeError):
+        return DEFAULT_HOST
 
 
 def docker_answers() -> tuple[bool, str]:
     """Whether an engine answers within two seconds, and what it is or why not."""
     host = engine_host()
     try:
-        client = connect(host, timeout=PROBE_S)
+        version = _unix_version(host.removeprefix(UNIX)) if host.startswith(UNIX) else _sdk_version(host)
     except EngineError as error:
         return False, error.why or error.message
-    try:
-        version = client.version()["Version"]
-    finally:
-        client.close()
     return True, f"Docker {version} at {host}"
 
 
@@ -47,13 +53,15 @@ def connect(host: str, timeout: int = LONG_S) -> docker.DockerClient:
     """A client of the engine at `host`; EngineError where none answers."""
     import docker
     import requests
+    from docker.utils import kwargs_from_env
 
+    # The context's own certificates would be in its folder; DOCKER_CERT_PATH names those of DOCKER_HOST.
     try:
-        client = docker.DockerClient(base_url=host, version="auto", timeout=PROBE_S, use_ssh_client=True)
+        tls = kwargs_from_env().get("tls") or False
+        client = docker.DockerClient(base_url=host, version="auto", timeout=PROBE_S, use_ssh_client=True, tls=tls)
         client.ping()
     except (docker.errors.DockerException, requests.exceptions.RequestException, OSError, ValueError) as error:
-        why = f"{host}: {_short(error)}"
-        raise EngineError("no Docker engine answers", why=why, hint=START_HINT) from None
+        raise _down(host, error) from None
     client.api.timeout = timeout
     return client
 
@@ -76,24 +84,74 @@ def engine_errors(what: str) -> Iterator[None]:
         ) from error
 
 
+def import_tar(client: docker.DockerClient, blocks: Iterator[bytes], tag: str) -> None:
+    """Make an image of a root file system's tar. An iterator, not a file: the SDK asks for chunks, and gets them so."""
+    repository, _, version = tag.partition(":")
+    client.api.import_image_from_stream(blocks, repository=repository, tag=version)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("docker", timeout=PROBE_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _unix_version(path: str) -> str:
+    with contextlib.closing(_UnixConnection(path)) as connection:
+        try:
+            connection.request("GET", "/version")
+            return str(json.loads(connection.getresponse().read())["Version"])
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+            raise _down(UNIX + path, error) from None
+
+
+def _sdk_version(host: str) -> str:
+    client = connect(host, timeout=PROBE_S)
+    try:
+        with engine_errors("say its version"):
+            return str(client.version()["Version"])
+    finally:
+        client.close()
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """A JSON object of the docker client's configuration; empty where there is none that can be read."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _down(host: str, error: BaseException) -> EngineError:
+    hint = START_HINT
+    if isinstance(_innermost(error), PermissionError):
+        hint = "join the group that owns the socket (docker, say) and log in again, or use --engine=venv"
+    return EngineError("no Docker engine answers", why=f"{host}: {_short(error)}", hint=hint)
+
+
 def _hint(error: docker.errors.APIError) -> str:
     text = str(error.explanation or "")
     if "no space left" in text:
         return "free some space on the engine's disk (docker system df shows what it holds)"
-    if "bind source path does not exist" in text:
-        return "the engine doesn't see this machine's files: use one that runs here, or --engine=venv"
     return ""
 
 
 def _short(error: BaseException) -> str:
     """The innermost cause, in one line."""
-    cause: BaseException = error
-    while (inner := cause.__cause__ or cause.__context__) is not None:
-        cause = inner
+    cause = _innermost(error)
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
     return str(cause) or type(cause).__name__
 
 
-def import_tar(client: docker.DockerClient, blocks: Iterator[bytes], tag: str) -> None:
-    """Make an image of a root file system's tar. An iterator, not a file: the SDK asks for chunks, and gets them so."""
-    repository, _, version = tag.partition(":")
-    client.api.import_image_from_stream(blocks, repository=repository, tag=version)
+def _innermost(error: BaseException) -> BaseException:
+    cause = error
+    while (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    return cause

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -15,7 +16,9 @@ from pydantic import Field
 from portwright.checked import StrictModel, read_text, validate
 from portwright.digests import digest_json
 from portwright.engines.base import Event, EventSink
-from portwright.engines.docker_api import BLOCK, engine_errors, import_tar
+from portwright.engines.docker_api import engine_errors, import_tar
+from portwright.engines.docker_apt import apt_proxies, debian_sources
+from portwright.engines.docker_tar import BLOCK
 from portwright.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +27,13 @@ if TYPE_CHECKING:
 BASE_FILE = "base.toml"
 BASE_VARIABLE = "PORTWRIGHT_BASE_IMAGE"
 REPOSITORY = "portwright/base"
-INSTALL_HINT = "apt-get install mmdebstrap, or name a base image in a registry with PORTWRIGHT_BASE_IMAGE=name@sha256:…"
+OTHERWISE = "name a base image in a registry with PORTWRIGHT_BASE_IMAGE=name@sha256:…"
+INSTALL_HINT = f"apt-get install mmdebstrap, or {OTHERWISE}"
+FAILED_HINT = f"the log says why; mmdebstrap needs root, or user namespaces (apt-get install uidmap); or {OTHERWISE}"
+NO_TRACES = 'rm -rf "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d "$1"/etc/apt/apt.conf.d/99mmdebstrap'
+"""A hook: the base must not say which mirror it came from."""
+UNREACHABLE = (500, 502, 503, 504)
+REFUSED = ("unauthorized", "denied", "manifest unknown", "not found", "no space left")
 
 
 class RegistrySpec(StrictModel):
@@ -56,15 +65,19 @@ def ensure_base(client: docker.DockerClient, folder: Path, log: Path, on_event: 
     path = folder / BASE_FILE
     spec = validate(BaseSpec, tomllib.loads(read_text(path, "base")), path, "base")
     reference = _reference(spec.registry)
-    if reference:
-        pulled = _pull(client, reference, on_event)
-        if pulled:
-            return pulled
+    if reference and (pulled := _pull(client, reference, on_event)):
+        return pulled
     tag = f"{REPOSITORY}:{digest_json(spec.bootstrap.model_dump(mode='json'))[:12]}"
     with engine_errors("look for the base image"):
         if not client.images.list(name=tag):
             _bootstrap(client, spec.bootstrap, tag, log, on_event)
     return tag
+
+
+def base_reference(folder: Path) -> str:
+    """The registry image that is asked for as the base, `name@sha256:…`; empty where none is."""
+    path = folder / BASE_FILE
+    return _reference(validate(BaseSpec, tomllib.loads(read_text(path, "base")), path, "base").registry)
 
 
 def _reference(spec: RegistrySpec) -> str:
@@ -85,18 +98,21 @@ def _pull(client: docker.DockerClient, reference: str, on_event: EventSink) -> s
     """A local tag of an image by digest: the engine's own, or pulled; None where the registry doesn't answer."""
     import docker
 
-    try:
-        image = client.images.get(reference)
-    except docker.errors.ImageNotFound:
-        image = None
+    with engine_errors("look for the base image"):
+        try:
+            image = client.images.get(reference)
+        except docker.errors.ImageNotFound:
+            image = None
     try:
         if image is None:
             on_event(Event(kind="log", text=f"pulling {reference}"))
             image = client.images.pull(reference)
-    except docker.errors.NotFound as error:
-        raise EngineError(f"the registry has no base image {reference}", why=str(error.explanation or error)) from None
     except docker.errors.APIError as error:
-        on_event(Event(kind="log", text=f"no base from the registry ({error.explanation or error}): bootstrapping one"))
+        why = str(error.explanation or error)
+        if error.status_code not in UNREACHABLE or any(word in why for word in REFUSED):
+            hint = "check its name and digest, and `docker login` where it is private"
+            raise EngineError(f"the registry gives no base image {reference}", why=why, hint=hint) from None
+        on_event(Event(kind="log", text=f"no base from the registry ({why}): bootstrapping one"))
         return None
     version = reference.rpartition(":")[2][:12]
     image.tag(REPOSITORY, version)
@@ -106,24 +122,42 @@ def _pull(client: docker.DockerClient, reference: str, on_event: EventSink) -> s
 def _bootstrap(client: docker.DockerClient, spec: BootstrapSpec, tag: str, log: Path, on_event: EventSink) -> None:
     if shutil.which("mmdebstrap") is None:
         raise EngineError("can't bootstrap the base image", why="mmdebstrap is not installed", hint=INSTALL_HINT)
+    _check_architecture(client)
     on_event(Event(kind="log", text=f"bootstrapping Debian {spec.suite}: a minute, once per engine"))
     with tempfile.TemporaryDirectory(prefix="portwright-base-") as name:
-        tar = Path(name) / "base.tar"
+        tar, sources = Path(name) / "base.tar", Path(name) / "debian.sources"
+        # Unprivileged, mmdebstrap works as another user of its own.
+        Path(name).chmod(0o755)
+        sources.write_text(debian_sources(spec.suite))
         command = [
             "mmdebstrap",
             f"--variant={spec.variant}",
             f"--include={','.join(spec.packages)}",
             *(f"--dpkgopt=path-exclude={pattern}" for pattern in spec.exclude),
+            f"--customize-hook={NO_TRACES}",
             spec.suite,
             str(tar),
+            # Without a mirror of this machine, mmdebstrap has its own.
+            *([str(sources)] if sources.read_text() else []),
         ]
-        environment = {**os.environ, "SOURCE_DATE_EPOCH": str(spec.source_date_epoch)}
+        environment = {**apt_proxies(), **os.environ, "SOURCE_DATE_EPOCH": str(spec.source_date_epoch)}
         with log.open("w") as file:
             done = subprocess.run(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False
             )
         if done.returncode != 0:
             last = "\n       ".join(log.read_text(errors="replace").splitlines()[-6:])
-            raise EngineError("can't bootstrap the base image", why=last, hint=INSTALL_HINT, log=log)
-        with tar.open("rb") as stream:
+            raise EngineError("can't bootstrap the base image", why=last, hint=FAILED_HINT, log=log)
+        with engine_errors("import the base image"), tar.open("rb") as stream:
             import_tar(client, iter(lambda: stream.read(BLOCK), b""), tag)
+
+
+def _check_architecture(client: docker.DockerClient) -> None:
+    with engine_errors("say what it is"):
+        there = str(client.info()["Architecture"])
+    if there != platform.machine():
+        raise EngineError(
+            "can't bootstrap the base image",
+            why=f"the engine runs {there}, and this machine is {platform.machine()}",
+            hint=OTHERWISE,
+        )

@@ -6,7 +6,6 @@ import html.parser
 import os
 import re
 import shlex
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +16,9 @@ import uv
 from portwright.digests import digest_file, digest_json
 from portwright.engines.base import EventSink
 from portwright.engines.buildkit import build_context, build_image
-from portwright.engines.docker_api import BLOCK, engine_errors, import_tar
-from portwright.engines.docker_base import ensure_base
+from portwright.engines.docker_api import engine_errors, import_tar
+from portwright.engines.docker_base import base_reference, ensure_base
+from portwright.engines.docker_tar import tar_stream
 from portwright.packages import PackageSettings, local_path
 from portwright.toolchain import Toolchain, normalize
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 TOOLCHAIN_LABEL = "portwright.toolchain"
 BASE_LABEL = "portwright.base"
+ASKED_LABEL = "portwright.base-asked"
+"""The registry image that was asked for as the base. It is no file of the toolchain, so its digest doesn't know it."""
 WHEELS_REPOSITORY = "portwright/wheels"
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 INSTALL = "install.sh"
@@ -35,8 +37,12 @@ _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 def find_image(client: docker.DockerClient, toolchain: Toolchain) -> str | None:
     """The id of a toolchain's image, by its label; None if it isn't there."""
+    wanted = [
+        f"{TOOLCHAIN_LABEL}={toolchain.digest('docker')}",
+        f"{ASKED_LABEL}={base_reference(toolchain.base)}",
+    ]
     with engine_errors(f"look for the image of {toolchain.name}"):
-        found = client.images.list(filters={"label": f"{TOOLCHAIN_LABEL}={toolchain.digest('docker')}"})
+        found = client.images.list(filters={"label": wanted})
     return str(found[0].id) if found else None
 
 
@@ -55,7 +61,11 @@ def build_toolchain(
         client,
         build_context(_context(toolchain, settings, with_wheels=wheels is not None)),
         tag=f"portwright/{toolchain.name}:{digest[:12]}",
-        labels={TOOLCHAIN_LABEL: digest, BASE_LABEL: str(client.images.get(base).id)},
+        labels={
+            TOOLCHAIN_LABEL: digest,
+            BASE_LABEL: str(client.images.get(base).id),
+            ASKED_LABEL: base_reference(toolchain.base),
+        },
         arguments=arguments,
         log=logs / f"{toolchain.name}-{digest[:12]}.log",
         on_event=on_event,
@@ -145,18 +155,5 @@ def _wheels_image(client: docker.DockerClient, wheels: list[Path]) -> str | None
     tag = f"{WHEELS_REPOSITORY}:{identity[:12]}"
     with engine_errors("keep this machine's own wheels for the build"):
         if not client.images.list(name=tag):
-            import_tar(client, _tar_stream(wheels), tag)
+            import_tar(client, tar_stream((f"wheels/{path.name}", path) for path in wheels), tag)
         return tag
-
-
-def _tar_stream(paths: list[Path]) -> Iterator[bytes]:
-    """A tar of files, made while it is read: hundreds of megabytes needn't lie in memory."""
-    for path in paths:
-        info = tarfile.TarInfo(f"wheels/{path.name}")
-        info.size = path.stat().st_size
-        yield info.tobuf(tarfile.GNU_FORMAT)
-        with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                yield block
-        yield b"\0" * (-info.size % tarfile.BLOCKSIZE)
-    yield b"\0" * tarfile.RECORDSIZE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,40 +14,62 @@ from portwright.engines.docker_api import engine_errors
 
 if TYPE_CHECKING:
     import docker
+    from docker.models.containers import Container
+    from docker.models.volumes import Volume
 
 OWNER_LABEL = "portwright.owner"
+DEADLINE_LABEL = "portwright.deadline"
 UNPRIVILEGED = 65534
 """What a root caller's containers run as: Debian's nobody."""
+MARGIN_S = 600.0
+
+
+def labels(seconds: float) -> dict[str, str]:
+    """What marks a thing of this process on an engine, to be gone after `seconds` at the latest."""
+    return {OWNER_LABEL: this_owner(), DEADLINE_LABEL: f"{time.time() + seconds + MARGIN_S:.0f}"}
 
 
 def this_owner() -> str:
     """This process, told apart from any other and from itself after a restart of the machine."""
-    return f"{_boot_id()}:{os.getpid()}:{_started(os.getpid())}"
+    return f"{_machine()}:{os.getpid()}:{_started(os.getpid())}"
 
 
 def reap(client: docker.DockerClient) -> int:
-    """Remove containers whose owner on this machine is dead; how many there were."""
+    """Remove containers and volumes whose owner is dead, or that outlived their deadline; how many there were."""
     count = 0
     with engine_errors("look for what killed runs left behind"):
-        for container in client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True):
-            if _is_dead(container.labels.get(OWNER_LABEL, "")):
-                container.remove(force=True)
-                count += 1
+        found: list[Container | Volume] = [
+            container
+            for container in client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True)
+            if is_dead(container.labels)
+        ]
+        found += [
+            volume
+            for volume in client.volumes.list(filters={"label": OWNER_LABEL})
+            if is_dead(volume.attrs.get("Labels") or {})
+        ]
+        for left in found:
+            left.remove(force=True)
+            count += 1
     return count
 
 
-def _is_dead(owner: str) -> bool:
-    boot, _, rest = owner.partition(":")
+def is_dead(marks: dict[str, str]) -> bool:
+    """Whether nobody waits for a thing with these labels any more."""
+    machine, _, rest = marks.get(OWNER_LABEL, "").partition(":")
     pid, _, started = rest.partition(":")
-    # Another machine's containers on a shared engine are not ours to judge.
-    if boot != _boot_id() or not pid.isdecimal():
-        return False
-    return _started(int(pid)) != started
+    if machine == _machine() and pid.isdecimal():
+        return _started(int(pid)) != started
+    # Another machine's things on a shared engine are not ours to judge before their time is up.
+    deadline = marks.get(DEADLINE_LABEL, "")
+    return deadline.isdecimal() and time.time() > int(deadline)
 
 
-def _boot_id() -> str:
+def _machine() -> str:
+    """This start of this machine, and this process-id namespace of it: elsewhere the same number is someone else."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}".replace(":", "")
     except OSError:
         return "unknown"
 
@@ -76,20 +99,25 @@ def hand_over(folder: Path, owner: tuple[int, int]) -> None:
 
 
 def readable(path: Path, user: tuple[int, int], spare: Path) -> Path:
-    """`path`, or a copy under `spare` if the stage's user could not read it: a root caller's private files, say."""
-    if (
-        not hasattr(os, "getuid")
-        or os.getuid() != 0
-        or user[0] == 0
-        or all(_open_to_all(part) for part in _parts(path))
-    ):
+    """`path`, or a copy at `spare` if the stage's user could not read it: a root caller's private files, say."""
+    if may_read(path, user):
         return path
     if path.is_file():
         shutil.copyfile(path, spare)
+        spare.chmod(0o400)
     else:
         shutil.copytree(path, spare, copy_function=shutil.copyfile)
+        for part in (spare, *spare.rglob("*")):
+            part.chmod(0o700 if part.is_dir() else 0o400)
     hand_over(spare, user)
     return spare
+
+
+def may_read(path: Path, user: tuple[int, int], *, deep: bool = True) -> bool:
+    """Whether uid and gid may read a file, or a folder and (if `deep`) all in it. 0 is a rootless engine's caller."""
+    if user[0] == 0:
+        return True
+    return all(_open_to(part, user) for part in (_parts(path) if deep else [path]))
 
 
 def _parts(path: Path) -> Iterator[Path]:
@@ -98,6 +126,9 @@ def _parts(path: Path) -> Iterator[Path]:
         yield from (part for part in path.rglob("*") if not part.is_symlink())
 
 
-def _open_to_all(path: Path) -> bool:
-    mode = path.stat().st_mode
-    return bool(mode & stat.S_IROTH) and (not stat.S_ISDIR(mode) or bool(mode & stat.S_IXOTH))
+def _open_to(path: Path, user: tuple[int, int]) -> bool:
+    found = path.stat()
+    # Owner, group and others: the first that fits decides alone.
+    shift = 6 if found.st_uid == user[0] else 3 if found.st_gid == user[1] else 0
+    needed = 0o5 if stat.S_ISDIR(found.st_mode) else 0o4
+    return (found.st_mode >> shift) & needed == needed

@@ -7,6 +7,8 @@ written to the file that the call names under `result`.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import importlib.metadata
 import json
@@ -24,6 +26,8 @@ from typing import IO, Any
 from stagelib.api import Call, Result, Stage, StageError
 
 TIMED_OUT = 124
+NO_SPACE = 28
+UNREPORTED = 74
 NETWORK_EVENTS = frozenset({"socket.connect", "socket.getaddrinfo", "socket.sendto"})
 
 
@@ -44,11 +48,16 @@ def main(argv: list[str]) -> int:
     except StageError as error:
         outcome = {"ok": False, "kind": error.kind, "message": error.message, "hint": error.hint}
     except Exception as error:  # the top of the process: the host prints the line, the log keeps the traceback
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the log's disk may be the full one
+            traceback.print_exc()
         outcome = {"ok": False, "kind": "stage", "message": f"{type(error).__name__}: {error}", "hint": ""}
     outcome["seconds"] = round(time.perf_counter() - started, 3)
     outcome["peak_memory_bytes"] = _peak_memory_bytes()
-    Path(spec["result"]).write_text(json.dumps(outcome))
+    try:
+        Path(spec["result"]).write_text(json.dumps(outcome))
+    except OSError as error:
+        # Without room for a report, the exit code is all that is left to say it with.
+        return NO_SPACE if error.errno in {errno.ENOSPC, errno.EDQUOT} else UNREPORTED
     return 0 if outcome["ok"] else 1
 
 

@@ -42,6 +42,27 @@ def run(call, params):
     print("a library's own words")
     return Result(facts=seen)
 """,
+    "fetcher": """
+import os
+from pathlib import Path
+def run(call, params):
+    snapshot = call.fills / "hub" / "models--a--b" / "snapshots" / "c0"
+    snapshot.mkdir(parents=True)
+    blobs = call.fills / "hub" / "models--a--b" / "blobs"
+    blobs.mkdir()
+    (blobs / "e1").write_text("weights")
+    (snapshot / "model.safetensors").symlink_to("../../blobs/e1")
+    certificate = os.environ.get("SSL_CERT_FILE")
+    return Result(facts={
+        "cache": sorted(path.name for path in call.cache.iterdir()) if call.cache else None,
+        "token": (call.cache / "token").read_text() if call.cache and (call.cache / "token").exists() else None,
+        "certificate": Path(certificate).read_text() if certificate else None,
+        "hub": os.environ.get("HF_ENDPOINT"),
+        "named": call.inputs["local"].name if "local" in call.inputs else None,
+        "offline": os.environ.get("HF_HUB_OFFLINE"),
+        "interfaces": len(__import__("socket").if_nameindex()),
+    })
+""",
     "sleeper": """
 import time
 def run(call, params):

@@ -10,7 +10,7 @@ import pytest
 
 from portwright.engines.base import Event, Job
 from portwright.engines.call import CallPaths, merge_hub_cache, parse_event, read_outcome, write_call
-from portwright.errors import DataError, ModelError, PortwrightError, StageFailedError
+from portwright.errors import DataError, ModelError, PortwrightError, StageFailedError, StoreError
 
 
 def job(tmp_path: Path) -> Job:
@@ -81,7 +81,6 @@ def test_a_stage_that_says_what_is_wrong(tmp_path: Path, kind: str, error: type[
         (137, "", "memory"),
         (-9, "", "memory"),
         (-11, "", "signal 11"),
-        (1, "OSError: [Errno 28] No space left on device", "no space is left"),
         (1, "ImportError: no such thing", "no such thing"),
     ],
 )
@@ -91,6 +90,13 @@ def test_a_stage_that_died(tmp_path: Path, code: int, log: str, words: str) -> N
         read_outcome(job(tmp_path), tmp_path, code)
     assert words in str(caught.value)
     assert "export.log" in str(caught.value)
+
+
+@pytest.mark.parametrize(("code", "log"), [(28, ""), (1, "OSError: [Errno 28] No space left on device")])
+def test_a_stage_that_had_no_room(tmp_path: Path, code: int, log: str) -> None:
+    (tmp_path / "export.log").write_text(log)
+    with pytest.raises(StoreError, match="no space is left"):
+        read_outcome(job(tmp_path), tmp_path, code)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"ok": true}'])

@@ -34,6 +34,7 @@ STAGE = Stage(
     needs=("onnxruntime", "numpy"),
     kind="measurement",
     runtime=True,
+    internal=True,
 )
 
 
@@ -65,8 +66,7 @@ def run(call: Call, params: Params) -> Result:
     unrelated = similarity.unrelated_pairs(np.concatenate(expected)[:total])
     tokens = rows[batches.MASK].sum(axis=1)
     facts = {
-        "similarity": _summary(cosines),
-        "unrelated_pairs_mean": unrelated,
+        "similarity": _summary(cosines) | {"unrelated_mean": unrelated},
         "placement": places(session),
         "executed_on": runtime.executed_on(params.device),
         "settings": dict(session.settings),

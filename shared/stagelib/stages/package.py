@@ -36,6 +36,7 @@ STAGE = Stage(
     params=Params,
     needs=("numpy",),
     runtime=True,
+    internal=True,
 )
 
 

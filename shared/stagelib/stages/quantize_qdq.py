@@ -10,6 +10,7 @@ from stagelib.api import Call, Result, Stage
 from stagelib.modelinfo import ModelInfo
 
 if TYPE_CHECKING:
+    import onnx
     from numpy.typing import NDArray
 
 QuantizedType = Literal["int8", "uint8", "int16", "uint16"]
@@ -27,6 +28,9 @@ class Params:
     """Operators to quantize; null for all that the quantizer knows."""
     only_constant_weights: bool = True
     """Leave products of two activations (attention scores) in float."""
+    down_projections: bool = False
+    """Quantize as well the products that shrink (more inputs than outputs: a feed-forward block's second one). 8 bits are
+    too coarse for what the activation before them lets through."""
     samples: int = 64
 
     def __post_init__(self) -> None:
@@ -57,6 +61,7 @@ def run(call: Call, params: Params) -> Result:
     call.progress(0.0, "preparing the graph")
     quant_pre_process(source, prepared, skip_symbolic_shape=True)
     model = onnx.load(prepared, load_external_data=False)
+    spared = [] if params.down_projections else list(_down_projections(model))
     shape = [dimension.dim_value for dimension in model.graph.input[0].type.tensor_type.shape.dim]
     reader = _Reader(call, _feeds(rows, [value.name for value in model.graph.input], used, max(shape[0], 1)), used)
     kinds = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8, "int16": QuantType.QInt16, "uint16": QuantType.QUInt16}
@@ -72,15 +77,34 @@ def run(call: Call, params: Params) -> Result:
         per_channel=params.per_channel,
         calibrate_method=CalibrationMethod[methods[params.calibration_method]],
         op_types_to_quantize=list(params.op_types) if params.op_types else None,
-        extra_options={"MatMulConstBOnly": params.only_constant_weights},
+        nodes_to_exclude=spared,
+        # Without a pair of its own for each consumer, the residual sum would read the quantized values as well.
+        extra_options={"MatMulConstBOnly": params.only_constant_weights, "DedicatedQDQPair": True},
     )
     quantized = onnx.load(target)
     onnxfiles.describe(quantized, call.output, f"{params.activation_type}/{params.weight_type}")
     counts = {kind: sum(node.op_type == kind for node in quantized.graph.node) for kind in _PAIRS}
-    return Result(facts={"calibration_samples": used, "calibration_asked": params.samples, "nodes": counts})
+    return Result(
+        facts={
+            "calibration_samples": used,
+            "calibration_asked": params.samples,
+            "nodes": counts,
+            "left_in_float": len(spared),
+        }
+    )
 
 
 _PAIRS = ("QuantizeLinear", "DequantizeLinear")
+
+
+def _down_projections(model: onnx.ModelProto) -> Iterator[str]:
+    """Names of the products by a weight that has more inputs than outputs."""
+    sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        size = sizes.get(node.input[1], ()) if node.op_type in {"MatMul", "Gemm"} else ()
+        transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+        if len(size) == 2 and (size[0] < size[1] if transposed else size[0] > size[1]):  # noqa: PLR2004  # a matrix
+            yield node.name
 
 
 def _feeds(rows: Any, names: list[str], used: int, batch: int) -> Iterator[dict[str, NDArray[Any]]]:

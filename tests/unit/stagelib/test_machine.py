@@ -1,0 +1,17 @@
+"""What is read of the machine."""
+
+from __future__ import annotations
+
+from stagelib.machine import allowed_cpus, describe_machine, parse_cpuinfo
+
+CPUINFO = "processor\t: 0\nmodel name\t: A Chip\nflags\t\t: fpu avx2\n\nprocessor\t: 1\nmodel name\t: Another\n"
+
+
+def test_the_first_processor_speaks_for_all() -> None:
+    assert parse_cpuinfo(CPUINFO) == {"processor": "0", "model name": "A Chip", "flags": "fpu avx2"}
+
+
+def test_the_description_names_the_cpus_of_this_process() -> None:
+    described = describe_machine()
+    assert described["cpus_allowed"] == allowed_cpus()
+    assert described["cpu_model"]

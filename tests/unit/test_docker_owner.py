@@ -1,0 +1,83 @@
+"""Whose a container is, whether its owner lives, and what its user may read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from portwright.engines.docker_owner import (
+    DEADLINE_LABEL,
+    OWNER_LABEL,
+    container_user,
+    is_dead,
+    labels,
+    may_read,
+    readable,
+    this_owner,
+)
+
+
+def test_what_this_process_owns_is_alive() -> None:
+    assert is_dead(labels(-1e6)) is False
+
+
+def test_a_process_that_is_gone_or_another_is_dead() -> None:
+    machine, pid, started = this_owner().split(":")
+    assert is_dead({OWNER_LABEL: f"{machine}:{pid}:{int(started) + 1}"}) is True
+    assert is_dead({OWNER_LABEL: f"{machine}:999999999:1"}) is True
+
+
+@pytest.mark.parametrize("owner", ["another:1:1", "another", "", f"another:{os.getpid()}:1"])
+def test_another_machines_are_judged_by_their_deadline_alone(owner: str) -> None:
+    assert is_dead({OWNER_LABEL: owner, DEADLINE_LABEL: labels(60.0)[DEADLINE_LABEL]}) is False
+    assert is_dead({OWNER_LABEL: owner, DEADLINE_LABEL: "1"}) is True
+    assert is_dead({OWNER_LABEL: owner}) is False
+
+
+def test_a_root_caller_is_not_root_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    monkeypatch.setattr(os, "getgid", lambda: 0)
+    assert container_user(rootless=False) == (65534, 65534)
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    monkeypatch.setattr(os, "getgid", lambda: 100)
+    assert container_user(rootless=False) == (1000, 100)
+    assert container_user(rootless=True) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "user", "expected"),
+    [
+        (0o600, "owner", True),
+        (0o640, "group", True),
+        (0o604, "other", True),
+        (0o640, "other", False),
+        (0o604, "group", False),
+        (0o044, "owner", False),
+    ],
+)
+def test_the_first_class_that_fits_decides(tmp_path: Path, mode: int, user: str, *, expected: bool) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    path.chmod(mode)
+    uid, gid = path.stat().st_uid, path.stat().st_gid
+    who = {"owner": (uid, gid), "group": (uid + 7, gid), "other": (uid + 7, gid + 7)}[user]
+    # 0 stands for a rootless engine's caller.
+    assert may_read(path, who) is (expected or who[0] == 0)
+
+
+def test_a_private_file_deep_in_a_folder_is_copied_and_nothing_else(tmp_path: Path) -> None:
+    stranger = (os.getuid() + 7, os.getgid() + 7)
+    model = tmp_path / "model"
+    (model / "deep").mkdir(parents=True)
+    for folder in (model, model / "deep"):
+        folder.chmod(0o755)
+    (model / "deep" / "weights").write_text("weights")
+    (model / "deep" / "weights").chmod(0o644)
+    assert readable(model, stranger, tmp_path / "spare") == model
+    (model / "deep" / "weights").chmod(0o600)
+    copy = readable(model, stranger, tmp_path / "spare")
+    assert copy == tmp_path / "spare"
+    assert (copy / "deep" / "weights").stat().st_mode & 0o777 == 0o400
+    assert (model / "deep" / "weights").stat().st_mode & 0o777 == 0o600
