@@ -5,62 +5,24 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.hub_repos import DATASET, MODEL
 from support.stage_call import Stages
-from support.stub_hub import Repo, StubHub, repo_of
+from support.stub_hub import StubHub
 
 pytestmark = pytest.mark.scenario
 
-MODEL = "acme/tiny-bert"
-DATASET = "acme/xnli"
 FIELDS = ["premise", "hypothesis", "label"]
 PARAMS = {"dataset": DATASET, "subset": "en", "split": "validation", "fields": FIELDS, "samples": 20}
-CARD = b"""---
-configs:
-- config_name: en
-  data_files:
-  - split: validation
-    path: en/validation-*.parquet
----
-"""
-# Each premise stands in three rows, as in XNLI, and one row comes twice.
-MAKE_PARQUET = """
-import sys, pyarrow, pyarrow.parquet
-rows = [{"premise": f"premise {i // 3}", "hypothesis": f"hypothesis {i}", "label": i % 3} for i in range(30)]
-pyarrow.parquet.write_table(pyarrow.Table.from_pylist([rows[0], *rows]), sys.argv[1])
-"""
 PREPARE = """
 import datasets, sys
 datasets.load_dataset(sys.argv[1], sys.argv[2], split=sys.argv[3])
 """
-
-
-@pytest.fixture(scope="module")
-def python(toolchain_python: Callable[[str], Path]) -> Path:
-    return toolchain_python("exporter")
-
-
-@pytest.fixture(scope="module")
-def repos(python: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Repo, Repo]:
-    """A model and a dataset, as their owners would have put them on a hub."""
-    folder = tmp_path_factory.mktemp("repos")
-    model = Stages(folder, python).run("synthesize", {"architecture": "bert-tiny", "seed": 1}).output
-    parquet = folder / "rows.parquet"
-    subprocess.run([str(python), "-c", MAKE_PARQUET, str(parquet)], check=True)
-    files = {"README.md": CARD, "en/validation-00000-of-00001.parquet": parquet.read_bytes()}
-    return repo_of(model, "model", MODEL), Repo("dataset", DATASET, files)
-
-
-@pytest.fixture
-def hub(repos: tuple[Repo, Repo]) -> Iterator[StubHub]:
-    with StubHub([replace(repo) for repo in repos]) as running:
-        yield running
 
 
 @pytest.fixture

@@ -12,24 +12,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from support.commands import ROOT, Portwright, read_json
+from support.commands import ENGINES, ROOT, Portwright, read_json
 
 OPENVINO = "bert-base-portuguese-cased_context_ov_static"
 QDQ = "bert-base-portuguese-cased_qdq_cpu"
 FP32 = "bert-base-portuguese-cased_fp32_cpu"
-ENGINES = [
-    pytest.param("venv", marks=pytest.mark.scenario),
-    pytest.param("docker", marks=[pytest.mark.scenario, pytest.mark.docker]),
-]
-
-
-@pytest.fixture
-def engine(request: pytest.FixtureRequest) -> str:
-    """The engine of a parametrized test; Docker must answer."""
-    kind: str = request.param
-    if kind == "docker":
-        request.getfixturevalue("docker_engine")
-    return kind
 
 
 @pytest.mark.parametrize("engine", ENGINES, indirect=True)

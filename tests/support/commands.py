@@ -11,9 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from portwright.project import ARTIFACTS_VARIABLE, this_project
 
 ROOT = this_project().root
+ENGINES = [
+    pytest.param("venv", marks=pytest.mark.scenario),
+    pytest.param("docker", marks=[pytest.mark.scenario, pytest.mark.docker]),
+]
 TIMEOUT_S = 900
 
 

@@ -54,7 +54,7 @@ def artifact(root: Path, content: str = "weights", key: str = "a" * 64) -> Artif
         (output / "tokenizer").mkdir(parents=True)
         (output / "model.onnx").write_text(content)
         (output / "tokenizer" / "vocab.txt").write_text("a")
-        about = {
+        about: dict[str, object] = {
             "key": key, "stage": "package", "engine": "venv", "toolchain": "ort", "components": {}, "facts": {},
             "versions": {}, "seconds": 1.0, "peak_memory_bytes": 1, "created": "now",
         }  # fmt: skip

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from stagelib.api import StageError
 from stagelib.contract import Reading, copy_tokenizer, read_padding, read_pooling
 

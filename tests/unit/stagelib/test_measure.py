@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stagelib.measure import WARM_WINDOW, Evidence, judge, median_ratio, ratio_interval, settled, summarize
 
 TIMES = st.lists(st.floats(min_value=1e-3, max_value=1e4), min_size=1, max_size=60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from stagelib.api import StageError
 from stagelib.similarity import cosines, embed, normalized, pool, unrelated_pairs
 
