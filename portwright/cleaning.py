@@ -40,10 +40,7 @@ def find(project: Project, catalog: Catalog, *, everything: bool, older_than_day
         if key not in referred and _touched(store.path(key) / MANIFEST) <= newest
     ]
     current = {f"{item.name}-{item.digest('venv')[:12]}" for item in catalog.toolchains.values()}
-    venvs = root / "venvs"
-    stale = (
-        [path for path in sorted(venvs.glob("*")) if path.name.split(".")[0] not in current] if venvs.is_dir() else []
-    )
+    stale = [path for path in sorted((root / "venvs").glob("*/")) if path.name not in current]
     return found + [_removable(path, "virtual environment") for path in stale if _touched(path) <= newest]
 
 
@@ -55,7 +52,10 @@ def remove(found: list[Removable], project: Project) -> None:
             store.remove(item.key)
             continue
         try:
-            shutil.rmtree(item.path) if item.path.is_dir() else item.path.unlink(missing_ok=True)
+            if item.path.is_dir():
+                shutil.rmtree(item.path)
+            for path in (item.path, item.path.with_suffix(".log"), item.path.with_suffix(".lock")):
+                path.unlink(missing_ok=True)
         except OSError as error:
             raise storage_error(item.path, error) from error
 

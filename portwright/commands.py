@@ -24,7 +24,7 @@ from portwright.project import this_project
 from portwright.run import Request, load_catalog, plans_for, resolve
 from portwright.run import build as run_build
 from portwright.run import run as run_recipes
-from portwright.store import storage_error
+from portwright.store import STORAGE_HINTS, storage_error
 from portwright.target import Catalog
 from portwright.view import Views
 
@@ -105,11 +105,11 @@ def _reported() -> Iterator[None]:
         _end(error)
     except KeyboardInterrupt:
         _end(InterruptedRunError("interrupted", hint="the same command goes on where it was"))
-    except OSError as error:
-        _end(storage_error(PROJECT.artifacts, error))
     except Exit:
         raise
     except Exception as error:  # the one broad handler: a bug must not look like a user's mistake
+        if isinstance(error, OSError) and error.errno in STORAGE_HINTS:
+            _end(storage_error(PROJECT.artifacts, error))
         if _debugging():
             raise
         traceback_line = traceback.extract_tb(error.__traceback__)[-1]

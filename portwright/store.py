@@ -27,6 +27,13 @@ from portwright.errors import StoreError
 MANIFEST = "manifest.json"
 FILES = "files"
 READ_ONLY = 0o444
+STORAGE_HINTS = {
+    errno.ENOSPC: "free some space (invoke clean), or set PORTWRIGHT_ARTIFACTS to a larger disk; nothing is lost",
+    errno.EDQUOT: "your quota is used up: set PORTWRIGHT_ARTIFACTS to another disk; nothing is lost",
+    errno.EACCES: "make it writable for you, or set PORTWRIGHT_ARTIFACTS to another folder",
+    errno.EPERM: "make it writable for you, or set PORTWRIGHT_ARTIFACTS to another folder",
+    errno.EROFS: "it is on a read-only disk: set PORTWRIGHT_ARTIFACTS to another folder",
+}
 
 
 class FileEntry(StrictModel):
@@ -237,15 +244,10 @@ def _writing(root: Path) -> Iterator[None]:
 
 def storage_error(root: Path, error: OSError) -> StoreError:
     """A StoreError that says what to do about a full disk or a forbidden folder."""
-    hints = {
-        errno.ENOSPC: "free some space (invoke clean), or set PORTWRIGHT_ARTIFACTS to a larger disk; nothing is lost",
-        errno.EDQUOT: "your quota is used up: set PORTWRIGHT_ARTIFACTS to another disk; nothing is lost",
-        errno.EACCES: "make it writable for you, or set PORTWRIGHT_ARTIFACTS to another folder",
-        errno.EPERM: "make it writable for you, or set PORTWRIGHT_ARTIFACTS to another folder",
-        errno.EROFS: "it is on a read-only disk: set PORTWRIGHT_ARTIFACTS to another folder",
-    }
     where = error.filename or root
-    return StoreError(f"can't write to {where}", why=error.strerror or str(error), hint=hints.get(error.errno or 0, ""))
+    return StoreError(
+        f"can't write to {where}", why=error.strerror or str(error), hint=STORAGE_HINTS.get(error.errno or 0, "")
+    )
 
 
 def read_json(path: Path) -> Any:

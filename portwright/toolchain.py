@@ -40,13 +40,17 @@ class Toolchain:
 
     def digest(self, engine: str) -> str:
         """What the environment is made of, from files alone; the engine's kind is part of it."""
-        files = {
+        return digest_json({"engine": engine, "files": self._files})
+
+    @cached_property
+    def _files(self) -> dict[str, str]:
+        """Digests of Dockerfile, lock and base, read once: a file edited during a run belongs to the next one."""
+        return {
             f"{folder.name}/{path.name}": digest_file(path)
             for folder in (self.folder, self.base)
             for path in sorted(folder.iterdir())
             if path.is_file() and path.suffix not in NOT_BUILT_FROM
         }
-        return digest_json({"engine": engine, "files": files})
 
     def can_run(self, needs: tuple[str, ...]) -> bool:
         """Whether the lock holds every distribution of `needs`."""

@@ -9,8 +9,10 @@ export UV_CACHE_DIR=/cache UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_NO_CON
 /context/uv pip install --python /opt/toolchain/bin/python --require-hashes --no-deps \
     --requirements /context/requirements.lock
 
-# A read-only root can't cache bytecode; unchecked hashes keep the files the same at every build.
-/opt/toolchain/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/toolchain/lib || true
+# A read-only root can't cache bytecode; unchecked hashes keep the files the same at every build. The interpreter must not
+# cache what it imports itself: that would carry the time. Packages hold templates that are no Python: those may fail.
+PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0 /opt/toolchain/bin/python -m compileall -qq -f -j 0 \
+    --invalidation-mode unchecked-hash /opt/toolchain/lib || true
 
 mkdir -p /out/opt
 mv /opt/toolchain /out/opt/toolchain

@@ -42,7 +42,7 @@ class Reading:
 
 
 def read_pooling(source: Path) -> Reading:
-    """What sentence-transformers' files say of the model, else the masked mean; StageError for a mode that isn't served."""
+    """What sentence-transformers' files say, else the masked mean; StageError for a mode that isn't served."""
     modules = _json(source / "modules.json")
     kinds = [str(module.get("type", "")) for module in modules] if isinstance(modules, list) else []
     normalize = any(kind.endswith("Normalize") for kind in kinds)
@@ -53,7 +53,9 @@ def read_pooling(source: Path) -> Reading:
     if len(asked) == 1 and asked[0] in _MODES:
         return Reading(mode=_MODES[asked[0]], normalize=normalize)
     modes = ", ".join(asked) or "no mode"
-    raise StageError(f"1_Pooling/config.json asks for {modes}", hint=f"served: one of {', '.join(_MODES)}", kind="model")
+    raise StageError(
+        f"1_Pooling/config.json asks for {modes}", hint=f"served: one of {', '.join(_MODES)}", kind="model"
+    )
 
 
 def read_padding(source: Path, sequence_length: int) -> dict[str, Any]:
@@ -70,7 +72,9 @@ def copy_tokenizer(source: Path, target: Path) -> list[str]:
     """Copy the tokenizer's files; returns their names. StageError where the model's folder has no vocabulary."""
     names = [name for name in TOKENIZER_FILES if (source / name).is_file()]
     if not VOCABULARIES.intersection(names):
-        raise StageError("the model's folder holds no tokenizer", hint="add tokenizer.json or vocab.txt to it", kind="model")
+        raise StageError(
+            "the model's folder holds no tokenizer", hint="add tokenizer.json or vocab.txt to it", kind="model"
+        )
     target.mkdir()
     for name in names:
         shutil.copyfile(source / name, target / name)

@@ -22,7 +22,7 @@ _SMALLEST_FLOAT = _FLOATS[onnx.TensorProto.FLOAT]
 
 
 def replace_mask_constant(graph: onnx.GraphProto, value: float) -> int:
-    """Put `value` wherever a constant is the smallest float or minus infinity; returns how many numbers were replaced."""
+    """Put `value` wherever a constant is the smallest float or minus infinity; returns how many were replaced."""
     replaced = 0
     for tensor in _constants(graph):
         replaced += _replace_in_tensor(tensor, value)

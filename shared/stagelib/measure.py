@@ -69,7 +69,7 @@ class Evidence:
 
 
 def judge(evidence: Evidence) -> tuple[Verdict, str]:
-    """`invalid`: the figures mean nothing; `unstable`: they are true, but another run may differ; each with its reason."""
+    """`invalid`: the figures mean nothing; `unstable`: true, but another run may differ; each with its reason."""
     if not evidence.finite:
         return "invalid", "the model's outputs hold NaN or infinity"
     if evidence.runs < evidence.min_runs:

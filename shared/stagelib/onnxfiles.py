@@ -44,7 +44,7 @@ def save(model: onnx.ModelProto, folder: Path, precision: str) -> ModelInfo:
 
 
 def fits_one_file(model: onnx.ModelProto) -> bool:
-    """Whether the model can be one protobuf message; what serializes it (shape inference, the checker) can't otherwise."""
+    """Whether the model can be one protobuf message, as whatever serializes it (the checker, say) needs."""
     # ByteSize() itself fails on a message that is too big.
     return sum(len(tensor.raw_data) for tensor in model.graph.initializer) <= ONE_FILE_BYTES
 

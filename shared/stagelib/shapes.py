@@ -77,6 +77,7 @@ def _evaluate(
     """The node's results, if they are constant and small; None otherwise."""
     if node.op_type in RANDOM or any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
         return None
+    given: dict[str, Constant]
     if node.op_type == "Shape" and node.input[0] in shapes:
         given = {node.input[0]: np.broadcast_to(np.zeros((), np.float32), shapes[node.input[0]])}
     elif all(name in constants for name in node.input if name):

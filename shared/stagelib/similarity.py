@@ -17,7 +17,7 @@ _EMBEDDINGS = 2
 
 
 def embed(outputs: Mapping[str, NDArray[Any]], mask: NDArray[np.int64], pooling: Pooling = "mean") -> Floats:
-    """Embeddings [batch, hidden] of a model's outputs: its first hidden states pooled, else its first vectors as they are.
+    """Embeddings [batch, hidden]: a model's first hidden states pooled, else its first vectors as they are.
 
     `mask` is [batch, sequence], 1 where a token is text. StageError where no output fits.
     """
@@ -36,24 +36,31 @@ def pool(hidden: Floats, mask: NDArray[np.int64], pooling: Pooling) -> Floats:
     if pooling == "cls":
         # The first token of the text, which is not the first of the row where padding stands on the left.
         first = mask.argmax(axis=1)
-        return hidden[np.arange(len(hidden)), first]
+        chosen: Floats = hidden[np.arange(len(hidden)), first]
+        return chosen
     kept = mask[..., None].astype(np.float64)
     if pooling == "max":
         masked = np.where(kept > 0, hidden, -np.inf).max(axis=1)
-        return np.where(np.isfinite(masked), masked, 0.0)
-    # Padding may hold anything, NaN as well: 0 × NaN would be NaN.
+        highest: Floats = np.where(np.isfinite(masked), masked, 0.0)
+        return highest
+    # Padding may hold anything, NaN as well: zero times NaN would be NaN.
     total: Floats = np.where(kept > 0, hidden, 0.0).sum(axis=1)
-    return total / np.maximum(kept.sum(axis=1), 1.0)
+    mean: Floats = total / np.maximum(kept.sum(axis=1), 1.0)
+    return mean
 
 
 def normalized(embeddings: Floats) -> Floats:
     """Rows of [n, hidden] at length 1."""
-    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    unit: Floats = embeddings / np.maximum(lengths, np.finfo(np.float64).tiny)
+    return unit
 
 
 def cosines(left: Floats, right: Floats) -> Floats:
-    """Cosine [n] of each row of `left` with the same row of `right`, both [n, hidden]; NaN where a value is not finite."""
-    return np.clip((normalized(left) * normalized(right)).sum(axis=1), -1.0, 1.0)
+    """Cosine [n] of each row of `left` with that of `right`, both [n, hidden]; NaN where a value is not finite."""
+    products: Floats = (normalized(left) * normalized(right)).sum(axis=1)
+    clipped: Floats = np.clip(products, -1.0, 1.0)
+    return clipped
 
 
 def unrelated_pairs(embeddings: Floats) -> float | None:

@@ -100,6 +100,7 @@ def test_a_base_is_taken_from_a_registry_by_digest(
     assert client.images.get(tag).attrs["RootFS"] == client.images.get(bootstrapped).attrs["RootFS"]
     assert ensure(client, tmp_path) == (tag, [])
     client.images.remove(tag)
+    client.images.remove(reference)
 
 
 def test_a_registry_that_has_no_such_image_is_an_error(

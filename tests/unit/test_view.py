@@ -63,7 +63,7 @@ def artifact(root: Path, content: str = "weights", key: str = "a" * 64) -> Artif
 
 def write(root: Path, content: str = "weights", **changes: Any) -> Path:
     made = artifact(root, content, hashlib.sha256(content.encode()).hexdigest())
-    about = {"components": {made.manifest.key: {}}}
+    about: dict[str, object] = {"components": {made.manifest.key: {}}}
     return Views(root).write(MODEL, result(**changes), made, [{"candidate_ms": 1.0}], about)
 
 

@@ -24,7 +24,8 @@ class Params:
     """How to encapsulate."""
 
     ep_sdk_version: str | None = None
-    """OpenVINO release (`2026.4`) of the provider that will read the node; it refuses any other. None: the one at hand."""
+    """OpenVINO release (`2026.4`) of the provider that will read the node; it refuses any other.
+    None: the one at hand."""
 
 
 STAGE = Stage(
@@ -36,7 +37,7 @@ STAGE = Stage(
 
 
 def run(call: Call, params: Params) -> Result:
-    """Copy the IR and write `<name>_ctx.onnx` beside it; StageError where the model is no IR or what was written can't be read."""
+    """Copy the IR, write `<name>_ctx.onnx` beside it; StageError for another format, or where it can't be read back."""
     import onnx
 
     info = ModelInfo.read(call.input("model"))

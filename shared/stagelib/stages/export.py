@@ -118,7 +118,7 @@ def _load(source: Path, task: str, call: Call) -> tuple[Any, Any]:
 
 
 def _check_weights(report: dict[str, Any]) -> None:
-    """Weights that the files lack are drawn at random, with no more than a warning. The pooler's don't reach the outputs."""
+    """Weights that the files lack are drawn at random, with only a warning. The pooler's don't reach the outputs."""
     missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
     if missing:
         raise StageError(f"the model's files lack {len(missing)} of its weights, {missing[0]} first", kind="model")
@@ -158,7 +158,7 @@ def _settle(folder: Path, inputs: list[str]) -> onnx.ModelProto:
 
 
 def _difference(graph: onnx.ModelProto, model: torch.nn.Module) -> float:
-    """Largest absolute difference between the graph, run by ONNX's reference, and PyTorch, on one batch with padding."""
+    """Largest absolute difference of the graph, run by ONNX's reference, to PyTorch, on one batch with padding."""
     import numpy as np
     import torch
     from onnx.reference import ReferenceEvaluator

@@ -58,7 +58,7 @@ def run(call: Call, params: Params) -> Result:
     golden, arrays = _golden(call, info, reading, session)
     import numpy as np
 
-    np.savez(call.output / GOLDEN, **arrays)
+    np.savez(call.output / GOLDEN, allow_pickle=False, **arrays)
     document = {
         "contract_version": VERSION,
         "format": info.format,
@@ -70,14 +70,25 @@ def run(call: Call, params: Params) -> Result:
         "outputs": [asdict(tensor) for tensor in info.outputs],
         "tokenizer": {"folder": contract.TOKENIZER, "files": tokenizer},
         "padding": contract.read_padding(source, _shape(info)[1]),
-        "pooling": {"output": info.outputs[0].name, "mode": reading.mode, "masked": True, "normalize": reading.normalize},
-        "golden": {"arrays": GOLDEN, "executed_on": find_runtime(params.runtime).executed_on(params.device), "samples": golden},
+        "pooling": {
+            "output": info.outputs[0].name,
+            "mode": reading.mode,
+            "masked": True,
+            "normalize": reading.normalize,
+        },
+        "golden": {
+            "arrays": GOLDEN,
+            "executed_on": find_runtime(params.runtime).executed_on(params.device),
+            "samples": golden,
+        },
     }
     (call.output / CONTRACT).write_text(json.dumps(document, indent=2) + "\n")
     call.progress(1.0)
     size = sum(path.stat().st_size for path in call.output.rglob("*") if path.is_file())
     model_size = sum((call.output / name).stat().st_size for name in info.files)
-    return Result(facts={"deploy_bytes": size, "model_bytes": model_size, "pooling": reading.mode, "golden_samples": len(golden)})
+    return Result(
+        facts={"deploy_bytes": size, "model_bytes": model_size, "pooling": reading.mode, "golden_samples": len(golden)}
+    )
 
 
 def _shape(info: ModelInfo) -> tuple[int, int]:
@@ -88,8 +99,10 @@ def _shape(info: ModelInfo) -> tuple[int, int]:
     return batch, length
 
 
-def _golden(call: Call, info: ModelInfo, reading: Reading, session: Any) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
-    """A few inputs with their embeddings, as JSON and as arrays [rows, ...]; the arrays hold the full outputs as well."""
+def _golden(
+    call: Call, info: ModelInfo, reading: Reading, session: Any
+) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
+    """A few inputs with their embeddings, as JSON and as arrays [rows, ...]; the arrays hold the full outputs too."""
     import numpy as np
 
     from stagelib import batches, similarity

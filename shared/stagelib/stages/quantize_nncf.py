@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ STAGE = Stage(
 
 
 def run(call: Call, params: Params) -> Result:
-    """Write `model.xml` and `model.bin`; StageError where the data has no calibration rows or the shape can't be had."""
+    """Write `model.xml` and `model.bin`; StageError without calibration rows, or where the shape can't be had."""
     # NNCF and the telemetry beneath it report each use to their maker, and write to the home, unless they see a CI.
     os.environ.update({"CI": "true", "NNCF_CI": "1"})
     call.progress(0.0, "importing OpenVINO and NNCF")
@@ -61,7 +62,7 @@ def run(call: Call, params: Params) -> Result:
     if free and not trim:
         openvinofiles.fix_shape(model, params.batch_size, params.sequence_length)
     used = min(params.samples, batches.count(rows))
-    calibration = _Calibration(call, rows, inputs, used, params.batch_size, trim)
+    calibration = _Calibration(call, rows, inputs, used, params.batch_size, trim=trim)
     quantized = nncf.quantize(
         model,
         nncf.Dataset(calibration),
@@ -74,14 +75,14 @@ def run(call: Call, params: Params) -> Result:
     openvinofiles.fix_shape(quantized, params.batch_size, params.sequence_length)
     openvinofiles.save(quantized, call.output, "int8")
     call.progress(1.0)
-    return Result(facts=_facts(quantized, params, used, trim))
+    return Result(facts=_facts(quantized, params, used, trim=trim))
 
 
 class _Calibration:
     """The calibration batches, for NNCF to go over as often as it likes; each step moves the progress on."""
 
     def __init__(
-        self, call: Call, rows: Mapping[str, NDArray[Any]], inputs: list[str], used: int, batch_size: int, trim: bool
+        self, call: Call, rows: Mapping[str, NDArray[Any]], inputs: list[str], used: int, batch_size: int, *, trim: bool
     ) -> None:
         self._call, self._rows, self._inputs, self._used = call, rows, inputs, used
         self._size = 1 if trim else batch_size
@@ -89,7 +90,7 @@ class _Calibration:
         self._seen = 0
 
     def __len__(self) -> int:
-        return -(-self._used // self._size)
+        return math.ceil(self._used / self._size)
 
     def __getitem__(self, index: int) -> dict[str, NDArray[Any]]:
         from stagelib import batches
@@ -100,11 +101,15 @@ class _Calibration:
         # NNCF takes its statistics in passes whose number depends on its algorithms: approach the end, never reach it.
         passes = self._seen / len(self)
         self._call.progress(0.05 + 0.85 * passes / (passes + 1), f"calibrating, pass {int(passes - 1e-9) + 1}")
-        batch = batches.trimmed(self._rows, index) if self._trim else batches.take(self._rows, index * self._size, self._size)
+        batch = (
+            batches.trimmed(self._rows, index)
+            if self._trim
+            else batches.take(self._rows, index * self._size, self._size)
+        )
         return batches.feed(batch, self._inputs)
 
 
-def _facts(model: openvino.Model, params: Params, used: int, trim: bool) -> dict[str, Any]:
+def _facts(model: openvino.Model, params: Params, used: int, *, trim: bool) -> dict[str, Any]:
     quantizers = sum(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
     if not quantizers:
         raise StageError("NNCF quantized nothing: the model holds no operation it knows")

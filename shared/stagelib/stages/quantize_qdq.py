@@ -29,8 +29,8 @@ class Params:
     only_constant_weights: bool = True
     """Leave products of two activations (attention scores) in float."""
     down_projections: bool = False
-    """Quantize as well the products that shrink (more inputs than outputs: a feed-forward block's second one). 8 bits are
-    too coarse for what the activation before them lets through."""
+    """Quantize as well the products that shrink (more inputs than outputs: a feed-forward block's second one). 8 bits
+    are too coarse for what the activation before them lets through."""
     samples: int = 64
 
     def __post_init__(self) -> None:

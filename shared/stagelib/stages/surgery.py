@@ -13,7 +13,8 @@ class Params:
     """What to change."""
 
     mask_value: float = -100.0
-    """Takes the place of the smallest float that masks padding: in 16 bits or less that one drowns all else or overflows."""
+    """Takes the place of the smallest float that masks padding, which in 16 bits or less drowns all else or overflows.
+    Mind fp32 on a CPU: softmax turns -100 into denormal numbers, which made ONNX Runtime 2.4 times slower."""
     matmul_add_to_gemm: bool = False
     """Turn a MatMul by a weight and the Add of its bias into one Gemm. The shapes must be fixed."""
 
