@@ -45,11 +45,15 @@ def _row(report: Report) -> tuple[str, ...]:
         result.executed_on,
         f"{result.latency_ms.p50:.2f}" if result.latency_ms else "-",
         f"{result.latency_ratio:.3f}" if result.latency_ratio is not None else "-",
-        f"{result.similarity.mean:.4f}",
-        f"{result.similarity.min:.4f}",
+        _cosine(result.similarity.mean),
+        _cosine(result.similarity.min),
         f"{result.size_bytes / 1e6:.1f}",
         result.measured.replace("+00:00", "Z"),
     )
+
+
+def _cosine(value: float | None) -> str:
+    return "NaN" if value is None else f"{value:.4f}"
 
 
 def _failure(report: Report) -> str:

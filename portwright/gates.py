@@ -27,10 +27,11 @@ def failed(records: tuple[GateRecord, ...]) -> list[GateRecord]:
     return [record for record in records if not record.passed]
 
 
-def _at_least(name: str, limit: float, found: float, what: str) -> GateRecord:
-    passed = found >= limit  # False for NaN as well
-    reason = f"{what} is {found:.4f}, at least {limit:g} is asked"
-    return GateRecord(name=name, passed=passed, limit=limit, found=found if found == found else None, reason=reason)  # noqa: PLR0124
+def _at_least(name: str, limit: float, found: float | None, what: str) -> GateRecord:
+    passed = found is not None and found >= limit
+    shown = "not a number" if found is None else f"{found:.4f}"
+    reason = f"{what} is {shown}, at least {limit:g} is asked"
+    return GateRecord(name=name, passed=passed, limit=limit, found=found, reason=reason)
 
 
 def _at_most(name: str, limit: float, found: float | None) -> GateRecord:

@@ -64,8 +64,8 @@ class AllThreads(StrictModel):
 class Similarity(StrictModel):
     """Cosine of mean-pooled embeddings (padding masked) against the fp32 reference on the same texts."""
 
-    mean: float
-    min: float
+    mean: Annotated[float | None, Field(description="null where an embedding is not finite")]
+    min: float | None
     samples: int
     unrelated_mean: Annotated[float | None, Field(description="mean cosine of embeddings of different texts, fp32")] = (
         None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,7 +60,8 @@ def build_result(outcomes: Outcomes) -> RunResult:
     """`result.json` of a plan whose every call has an outcome."""
     plan, bench = outcomes.plan, outcomes.benchmark.facts
     recipe = plan.recipe
-    similarity = Similarity.model_validate(_only(outcomes.evaluate.facts["similarity"], Similarity))
+    cosines = {name: _finite(value) for name, value in outcomes.evaluate.facts["similarity"].items()}
+    similarity = Similarity.model_validate(_only(cosines, Similarity))
     nodes = tuple(Placed.model_validate(part) for part in bench["placement"])
     placement = Placement(runtime=plan.target.file.runtime.name, nodes=nodes)
     ratio = bench["latency_ratio"]
@@ -158,6 +160,11 @@ def _all_threads(facts: Mapping[str, Any] | None) -> AllThreads | None:
 
 def _interval(values: Sequence[float] | None) -> tuple[float, float] | None:
     return (values[0], values[1]) if values else None
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: what is not a number is not there."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _only(facts: Mapping[str, Any], model: type[Any]) -> dict[str, Any]:

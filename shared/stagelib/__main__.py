@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from stagelib.api import Call, Result, Stage, StageError
+from stagelib.processes import die_with_parent
 
 TIMED_OUT = 124
 NO_SPACE = 28
@@ -34,23 +35,12 @@ NETWORK_EVENTS = frozenset({"socket.connect", "socket.getaddrinfo", "socket.send
 def main(argv: list[str]) -> int:
     spec = json.loads(Path(argv[0]).read_text())
     events = _claim_stdout()
-    _die_with_parent(spec.get("parent_pid"))
+    die_with_parent(spec.get("parent_pid"))
     _arm_deadline(spec["deadline_s"])
     if not spec["network"]:
         _forbid_network()
     started = time.perf_counter()
-    try:
-        module = importlib.import_module(f"stagelib.stages.{spec['stage']}")
-        stage: Stage = module.STAGE
-        result: Result = module.run(_call(spec, events), stage.params(**_tuples(spec["params"])))
-        outcome = {"ok": True, "facts": dict(result.facts), "samples": list(result.samples)}
-        outcome["versions"] = _versions((*stage.needs, *spec.get("also_versions", ())))
-    except StageError as error:
-        outcome = {"ok": False, "kind": error.kind, "message": error.message, "hint": error.hint}
-    except Exception as error:  # the top of the process: the host prints the line, the log keeps the traceback
-        with contextlib.suppress(OSError):  # the log's disk may be the full one
-            traceback.print_exc()
-        outcome = {"ok": False, "kind": "stage", "message": f"{type(error).__name__}: {error}", "hint": ""}
+    outcome = _run(spec, events)
     outcome["seconds"] = round(time.perf_counter() - started, 3)
     outcome["peak_memory_bytes"] = _peak_memory_bytes()
     try:
@@ -59,6 +49,22 @@ def main(argv: list[str]) -> int:
         # Without room for a report, the exit code is all that is left to say it with.
         return NO_SPACE if error.errno in {errno.ENOSPC, errno.EDQUOT} else UNREPORTED
     return 0 if outcome["ok"] else 1
+
+
+def _run(spec: Mapping[str, Any], events: IO[str]) -> dict[str, Any]:
+    """The stage's outcome, or the error that ended it, as the host reads it."""
+    try:
+        module = importlib.import_module(f"stagelib.stages.{spec['stage']}")
+        stage: Stage = module.STAGE
+        result: Result = module.run(_call(spec, events), stage.params(**_tuples(spec["params"])))
+        versions = _versions((*stage.needs, *spec.get("also_versions", ())))
+    except StageError as error:
+        return {"ok": False, "kind": error.kind, "message": error.message, "hint": error.hint}
+    except Exception as error:  # noqa: BLE001 - the top of the process: the host prints the line, the log the traceback
+        with contextlib.suppress(OSError):  # the log's disk may be the full one
+            traceback.print_exc()
+        return {"ok": False, "kind": "stage", "message": f"{type(error).__name__}: {error}", "hint": ""}
+    return {"ok": True, "facts": dict(result.facts), "samples": list(result.samples), "versions": versions}
 
 
 def _call(spec: Mapping[str, Any], events: IO[str]) -> Call:
@@ -86,18 +92,6 @@ def _claim_stdout() -> IO[str]:
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return events
-
-
-def _die_with_parent(parent_pid: int | None) -> None:
-    """Without a container, a killed host would leave this process running (Linux: PR_SET_PDEATHSIG)."""
-    if parent_pid is None or not sys.platform.startswith("linux"):
-        return
-    import ctypes
-    import signal
-
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        os._exit(TIMED_OUT)
 
 
 def _arm_deadline(seconds: float) -> None:

@@ -1,45 +1,44 @@
-"""One pass of a measurement in a process of its own: `python -m stagelib.bench_worker SPEC.json`.
+"""One pass of the benchmark, in a process of its own: `python -m stagelib.bench_worker SPEC.json`.
 
-A process of its own, because thread pools take the CPUs that the process may use when they start, and never ask again.
+Candidate and fp32 baseline alternate on the same inputs, so that whatever slows the machine slows both of a pair. The
+affinity is set before anything is imported that starts threads. Standard output carries one progress line a step and
+nothing else; the outcome is written to the file that the specification names.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-
-from stagelib import batches, measure
-from stagelib.machine import describe_machine
+from stagelib.api import StageError
 from stagelib.processes import die_with_parent
-from stagelib.runtimes.base import Session, find_runtime, places
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BASELINE_RUNTIME, BASELINE_DEVICE = "onnxruntime", "cpu"
-MS = 1000.0
-Timed = TypeVar("Timed")
+DISTINCT_INPUTS = 8
+PROGRESS_SECONDS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What to measure. `cpus` are the CPUs this pass may use; its threads are as many."""
+    """What to measure. `cpus` are those this process may use; `threads` what each runtime is told."""
 
     model: str
     reference: str
     batches: str
     runtime: str
     device: str
-    batch_size: int
-    cpus: tuple[int, ...]
+    cpus: tuple[int, ...] | None
+    threads: int
     warmup_max: int
     min_runs: int
     min_seconds: float
@@ -48,111 +47,155 @@ class Spec:
     result: str
     parent_pid: int
 
-    def write(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self)))
 
-    @classmethod
-    def read(cls, path: Path) -> Spec:
-        raw = json.loads(path.read_text())
-        return cls(**{**raw, "cpus": tuple(raw["cpus"])})
+@dataclass(kw_only=True)
+class Outcome:
+    """What one pass found; times in milliseconds, in the order of the runs."""
+
+    error: str = ""
+    hint: str = ""
+    kind: str = "stage"
+    candidate_ms: list[float] = field(default_factory=list)
+    baseline_ms: list[float] = field(default_factory=list)
+    warmup_runs: int = 0
+    settled: bool = False
+    finite: bool = True
+    seconds: float = 0.0
+    load_s: float = 0.0
+    first_inference_ms: float = 0.0
+    batch_size: int = 0
+    sequence_length: int = 0
+    real_tokens: float = 0.0
+    inputs_sha256: str = ""
+    placement: list[dict[str, Any]] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    baseline_settings: dict[str, Any] = field(default_factory=dict)
+    affinity: list[int] = field(default_factory=list)
 
 
 def main(argv: list[str]) -> int:
-    """Measure, and write what was found to the spec's `result`."""
-    spec = Spec.read(Path(argv[0]))
+    raw = json.loads(Path(argv[0]).read_text())
+    spec = Spec(**{**raw, "cpus": tuple(raw["cpus"]) if raw["cpus"] else None})
     die_with_parent(spec.parent_pid)
-    if hasattr(os, "sched_setaffinity"):
-        # Before any session: its threads inherit this.
+    progress = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    if spec.cpus and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, spec.cpus)
-    Path(spec.result).write_text(json.dumps(run(spec)))
+    try:
+        outcome = measure(spec, progress)
+    except StageError as error:
+        outcome = Outcome(error=error.message, hint=error.hint, kind=error.kind)
+    Path(spec.result).write_text(json.dumps(asdict(outcome)))
     return 0
 
 
-def run(spec: Spec) -> dict[str, Any]:
-    """Load both models, warm both up, and time them in turn on the same input."""
-    threads = len(spec.cpus)
-    rows = batches.take(batches.read_rows(Path(spec.batches), batches.EVALUATION), 0, spec.batch_size)
-    baseline, _ = _timed(lambda: find_runtime(BASELINE_RUNTIME).load(
-        Path(spec.reference), device=BASELINE_DEVICE, threads=threads))  # fmt: skip
-    candidate, load_s = _timed(
-        lambda: find_runtime(spec.runtime).load(Path(spec.model), device=spec.device, threads=threads)
-    )
-    feeds = [batches.feed(rows, session.inputs) for session in (candidate, baseline)]
-    outputs, first_s = _timed(lambda: candidate.run(feeds[0]))
-    finite = all(bool(np.isfinite(array).all()) for array in outputs.values() if array.dtype.kind == "f")
-    settled = _warm_up((candidate, baseline), feeds, spec.warmup_max)
-    candidate_ms, baseline_ms, seconds = _measure((candidate, baseline), feeds, spec)
-    interval = measure.ratio_interval(candidate_ms, baseline_ms, spec.seed)
-    ratio = measure.median_ratio(candidate_ms, baseline_ms)
-    evidence = measure.Evidence(
-        runs=len(candidate_ms),
-        min_runs=spec.min_runs,
-        seconds=seconds,
-        settled=settled,
-        finite=finite,
-        ratio=ratio,
-        interval=interval,
-    )
-    verdict, reason = measure.judge(evidence)
-    return {
-        "threads": threads,
-        "cpus": list(spec.cpus),
-        "latency_ms": measure.summarize(candidate_ms),
-        "baseline_latency_ms": measure.summarize(baseline_ms),
-        "latency_ratio": ratio,
-        "latency_ratio_interval": list(interval),
-        "verdict": verdict,
-        "verdict_reason": reason,
-        "load_s": round(load_s, 4),
-        "first_inference_ms": round(first_s * MS, 4),
-        "real_tokens": int(rows[batches.MASK].sum()),
-        "input_digest": batches.digest(rows),
-        "placement": places(candidate),
-        "settings": dict(candidate.settings),
-        "baseline_settings": dict(baseline.settings),
-        "environment": describe_machine(),
-        "samples": [list(pair) for pair in zip(candidate_ms, baseline_ms, strict=True)],
-    }
+def measure(spec: Spec, progress: IO[str]) -> Outcome:
+    """Load both models, warm up until latency settles, then time pairs until enough runs and seconds are had."""
+    from stagelib import machine
+    from stagelib.runtimes.base import find_runtime, places
+
+    outcome = Outcome(affinity=machine.allowed_cpus())
+    inputs = _inputs(spec, outcome)
+    started = time.perf_counter()
+    candidate = find_runtime(spec.runtime).load(Path(spec.model), device=spec.device, threads=spec.threads)
+    outcome.load_s = time.perf_counter() - started
+    outcome.placement, outcome.settings = places(candidate), dict(candidate.settings)
+    feeds = [_feed(batch, candidate.inputs) for batch in inputs]
+    started = time.perf_counter()
+    outputs = candidate.run(feeds[0])
+    outcome.first_inference_ms = (time.perf_counter() - started) * 1000
+    outcome.finite = _finite(outputs)
+    baseline = find_runtime(BASELINE_RUNTIME).load(Path(spec.reference), device=BASELINE_DEVICE, threads=spec.threads)
+    outcome.baseline_settings = dict(baseline.settings)
+    baseline_feeds = [_feed(batch, baseline.inputs) for batch in inputs]
+    runs = (lambda index: candidate.run(feeds[index]), lambda index: baseline.run(baseline_feeds[index]))
+    # A collection in the middle of a run would be charged to it.
+    gc.collect()
+    gc.disable()
+    _warm_up(spec, runs, outcome)
+    _time_pairs(spec, runs, outcome, progress)
+    gc.enable()
+    return outcome
 
 
-def _warm_up(sessions: tuple[Session, Session], feeds: list[dict[str, NDArray[np.int64]]], most: int) -> bool:
-    """Run both in turn until both are steady, at most `most` times; whether they were."""
+Runs = tuple[Callable[[int], object], Callable[[int], object]]
+
+
+def _warm_up(spec: Spec, runs: Runs, outcome: Outcome) -> None:
+    from stagelib.measure import settled
+
     times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(most):
-        for session, feed, found in zip(sessions, feeds, times, strict=True):
-            found.append(_run_ms(session, feed))
-        if all(measure.settled(found) for found in times):
-            return True
-    return False
+    deadline = time.perf_counter() + spec.max_seconds / 2
+    while outcome.warmup_runs < spec.warmup_max and time.perf_counter() < deadline:
+        for side, value in enumerate(_pair(runs, outcome.warmup_runs)):
+            times[side].append(value)
+        outcome.warmup_runs += 1
+        if settled(times[0]) and settled(times[1]):
+            outcome.settled = True
+            return
 
 
-def _measure(
-    sessions: tuple[Session, Session], feeds: list[dict[str, NDArray[np.int64]]], spec: Spec
-) -> tuple[list[float], list[float], float]:
-    """Milliseconds of candidate and baseline, run in turn, and how long it all took in seconds.
-
-    Who goes first alternates, so that neither always finds the caches as the other left them.
-    """
-    found: tuple[list[float], list[float]] = ([], [])
-    started = time.perf_counter()
+def _time_pairs(spec: Spec, runs: Runs, outcome: Outcome, progress: IO[str]) -> None:
+    started = reported = time.perf_counter()
     while True:
-        turn = (0, 1) if len(found[0]) % 2 == 0 else (1, 0)
-        for index in turn:
-            found[index].append(round(_run_ms(sessions[index], feeds[index]), 6))
-        seconds = time.perf_counter() - started
-        if (len(found[0]) >= spec.min_runs and seconds >= spec.min_seconds) or seconds >= spec.max_seconds:
-            return *found, seconds
+        candidate, baseline = _pair(runs, len(outcome.candidate_ms))
+        outcome.candidate_ms.append(candidate)
+        outcome.baseline_ms.append(baseline)
+        now = time.perf_counter()
+        outcome.seconds = now - started
+        enough = min(len(outcome.candidate_ms) / spec.min_runs, outcome.seconds / max(spec.min_seconds, 1e-9))
+        if enough >= 1 or outcome.seconds >= spec.max_seconds:
+            return
+        if now - reported >= PROGRESS_SECONDS:
+            reported = now
+            progress.write(f"{max(enough, outcome.seconds / spec.max_seconds):.4f}\n")
+            progress.flush()
 
 
-def _run_ms(session: Session, feed: Mapping[str, NDArray[np.int64]]) -> float:
-    started = time.perf_counter_ns()
-    session.run(feed)
-    return (time.perf_counter_ns() - started) / 1e6
+def _pair(runs: Runs, index: int) -> tuple[float, float]:
+    """Milliseconds of candidate and baseline on the same input. Who goes first alternates.
+
+    The second of a pair finds the caches as the first left them.
+    """
+    times = [0.0, 0.0]
+    for side in (0, 1) if index % 2 == 0 else (1, 0):
+        started = time.perf_counter_ns()
+        runs[side](index % DISTINCT_INPUTS)
+        times[side] = (time.perf_counter_ns() - started) / 1e6
+    return times[0], times[1]
 
 
-def _timed(action: Callable[[], Timed]) -> tuple[Timed, float]:
-    started = time.perf_counter()
-    return action(), time.perf_counter() - started
+def _inputs(spec: Spec, outcome: Outcome) -> list[dict[str, NDArray[Any]]]:
+    """The batches that both models run, drawn from the evaluation split by the seed."""
+    import numpy as np
+
+    from stagelib import batches
+    from stagelib.modelinfo import ModelInfo
+
+    size, length = ModelInfo.read(Path(spec.model)).inputs[0].shape
+    if not isinstance(size, int) or not isinstance(length, int):
+        raise StageError("the model's input shape is free", hint="put fix_shape among the recipe's stages")
+    rows = batches.read_rows(Path(spec.batches), batches.EVALUATION)
+    order = np.random.default_rng(spec.seed).permutation(batches.count(rows))
+    rows = {name: array[order] for name, array in rows.items()}
+    chosen = [batches.take(rows, index * size, size) for index in range(DISTINCT_INPUTS)]
+    joined = {name: np.concatenate([batch[name] for batch in chosen]) for name in rows}
+    outcome.batch_size, outcome.sequence_length = size, length
+    outcome.real_tokens = float(joined[batches.MASK].sum()) / DISTINCT_INPUTS
+    outcome.inputs_sha256 = batches.digest(joined)
+    return chosen
+
+
+def _feed(batch: Mapping[str, NDArray[Any]], inputs: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    from stagelib import batches
+
+    return batches.feed(batch, inputs)
+
+
+def _finite(outputs: Mapping[str, NDArray[Any]]) -> bool:
+    import numpy as np
+
+    return all(bool(np.isfinite(array).all()) for array in outputs.values())
 
 
 if __name__ == "__main__":

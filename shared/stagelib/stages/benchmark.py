@@ -1,156 +1,197 @@
-"""`benchmark`: latency of the deployable and of the fp32 baseline, run in turn in one process."""
+"""Latency against ONNX Runtime fp32 of the same model: on one pinned thread, then on all CPUs."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from stagelib.api import Call, Result, Stage, StageError
 
+if TYPE_CHECKING:
+    from stagelib.bench_worker import Outcome
+
 WORKER = "stagelib.bench_worker"
-ALLOWANCE_S = 600.0
-MS_PER_S = 1000.0
+PassName = Literal["one_thread", "all_threads"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
-    """The protocol. One pinned thread is the figure that gates; all threads stand beside it."""
+    """How long to measure."""
 
     runtime: str
     device: str
-    batch_size: int
-    sequence_length: int
-    warmup_max: int = 60
-    """Runs of each model before it counts as unsteady."""
+    warmup_max: int = 100
+    """Pairs of runs after which the warm-up ends even if latency has not settled."""
     min_runs: int = 30
     min_seconds: float = 2.0
     max_seconds: float = 120.0
-    all_threads: bool = True
+    """Longest a pass may time pairs; with fewer than `min_runs` by then the verdict is `invalid`."""
     seed: int = 0
-    """For the bootstrap of the interval."""
+    """Draws the texts and the bootstrap."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.min_runs <= 100_000:  # noqa: PLR2004 - a sensible range
-            raise ValueError("min_runs must be 1 to 100000")
-        if not 0 < self.min_seconds <= self.max_seconds:
-            raise ValueError("min_seconds must be above 0 and at most max_seconds")
-        if self.warmup_max < 1:
-            raise ValueError("warmup_max must be at least 1")
+        if self.min_runs < 2:  # noqa: PLR2004 - an interval needs two
+            raise ValueError("min_runs must be at least 2")
+        if self.warmup_max < 0:
+            raise ValueError("warmup_max must be at least 0")
+        if not 0 <= self.min_seconds <= self.max_seconds:
+            raise ValueError("min_seconds must lie between 0 and max_seconds")
 
 
 STAGE = Stage(
-    summary="measure latency against fp32, run in turn",
+    summary="measure latency, interleaved with the fp32 baseline",
     inputs=("model", "reference", "batches"),
     params=Params,
     needs=("onnxruntime", "numpy"),
     kind="measurement",
-    shaped=True,
     runtime=True,
     internal=True,
 )
 
 
 def run(call: Call, params: Params) -> Result:
-    """Measure on one pinned CPU, then on all of them; every raw pair of times is a sample, in milliseconds."""
-    from stagelib.machine import allowed_cpus
+    """Two passes, each in a fresh process; StageError where a model can't be loaded or a pass dies."""
+    from stagelib import machine
     from stagelib.runtimes.base import find_runtime
 
-    cpus = allowed_cpus()
-    passes: dict[str, Sequence[int]] = {"one_thread": cpus[-1:]}
-    if params.all_threads and len(cpus) > 1:
-        passes["all_threads"] = cpus
-    found: dict[str, dict[str, Any]] = {}
-    for number, (name, chosen) in enumerate(passes.items()):
-        call.progress(number / len(passes), f"measuring on {len(chosen)} of {len(cpus)} CPUs")
-        found[name] = _pass(call, params, name, chosen)
-    one = found["one_thread"]
-    facts = {
-        **{name: one[name] for name in _SHOWN},
-        "throughput": _throughput(one, params),
-        "all_threads": _all_threads(found.get("all_threads")),
-        "environment": {**one["environment"], "threads": one["threads"], "affinity": one["cpus"]},
-        "baseline": {"runtime": "onnxruntime", "device": "cpu", "settings": one["baseline_settings"]},
-        "executed_on": find_runtime(params.runtime).executed_on(params.device),
+    allowed = machine.allowed_cpus()
+    environment = machine.describe_machine()
+    # The last CPU: interrupts and other people's processes tend to sit on the first.
+    pinned = _pass(call, params, "one_thread", cpus=allowed[-1:], threads=1)
+    everything = _pass(call, params, "all_threads", cpus=None, threads=len(allowed))
+    environment |= {"load_average_after": machine.load_average(), "threads": 1, "affinity": pinned.affinity}
+    runtime = find_runtime(params.runtime)
+    packages = sorted({*runtime.PACKAGES, *STAGE.needs})
+    environment["versions"] = {name: importlib.metadata.version(name) for name in packages}
+    facts = _one_thread(pinned, params) | {
+        "all_threads": _all_threads(everything, params, len(allowed)),
+        "environment": environment,
+        "executed_on": runtime.executed_on(params.device),
     }
-    return Result(facts=facts, samples=_samples(found))
+    call.progress(1.0)
+    return Result(facts=facts, samples=[*_samples("one_thread", pinned), *_samples("all_threads", everything)])
 
 
-_SHOWN = (
-    "latency_ms",
-    "baseline_latency_ms",
-    "latency_ratio",
-    "latency_ratio_interval",
-    "verdict",
-    "verdict_reason",
-    "load_s",
-    "first_inference_ms",
-    "input_digest",
-    "placement",
-    "settings",
-)
+def _pass(call: Call, params: Params, name: PassName, *, cpus: list[int] | None, threads: int) -> Outcome:
+    """Run one pass in its own process, and wait for its lines without using the CPU."""
+    from stagelib.bench_worker import Outcome, Spec
 
-
-def _pass(call: Call, params: Params, name: str, cpus: Sequence[int]) -> dict[str, Any]:
-    """One worker process, waited for without spinning."""
-    from stagelib.bench_worker import Spec
-
-    spec, result = call.scratch / f"{name}.json", call.scratch / f"{name}.result.json"
-    Spec(
+    result = call.scratch / f"{name}.result.json"
+    spec = Spec(
         model=str(call.input("model")),
         reference=str(call.input("reference")),
         batches=str(call.input("batches")),
-        runtime=params.runtime,
-        device=params.device,
-        batch_size=params.batch_size,
-        cpus=tuple(cpus),
-        warmup_max=params.warmup_max,
-        min_runs=params.min_runs,
-        min_seconds=params.min_seconds,
-        max_seconds=params.max_seconds,
-        seed=params.seed,
+        **asdict(params),
+        cpus=tuple(cpus) if cpus else None,
+        threads=threads,
         result=str(result),
         parent_pid=os.getpid(),
-    ).write(spec)
-    timeout = 2 * params.max_seconds + ALLOWANCE_S
-    done = subprocess.run(
-        [sys.executable, "-m", WORKER, str(spec)], check=False, timeout=timeout, capture_output=True, text=True
     )
-    sys.stderr.write(done.stdout + done.stderr)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise StageError(f"measuring on {len(cpus)} CPUs failed: {last}")
-    measured: dict[str, Any] = json.loads(Path(result).read_text())
-    return measured
+    path = call.scratch / f"{name}.json"
+    path.write_text(json.dumps(asdict(spec)))
+    offset = 0.0 if name == "one_thread" else 0.5
+    call.progress(offset, f"{name.replace('_', ' ')}: loading and warming up")
+    command = [sys.executable, "-m", WORKER, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment()) as worker:
+        for line in worker.stdout or ():
+            call.progress(offset + float(line) / 2, name.replace("_", " "))
+    if not result.is_file():
+        raise StageError(
+            f"the benchmark's process ended with code {worker.returncode}", hint="its output is in the log"
+        )
+    outcome = Outcome(**json.loads(result.read_text()))
+    if outcome.error:
+        kind: Any = outcome.kind
+        raise StageError(outcome.error, hint=outcome.hint, kind=kind)
+    return outcome
 
 
-def _throughput(one: Mapping[str, Any], params: Params) -> dict[str, Any]:
-    """One inference after the other: what the mean latency means per second."""
-    per_second = MS_PER_S / one["latency_ms"]["mean"]
+def _environment() -> dict[str, str]:
+    """The worker finds this library wherever the stage itself found it."""
+    return dict(os.environ) | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+
+
+def _one_thread(outcome: Outcome, params: Params) -> dict[str, Any]:
+    from stagelib import measure
+    from stagelib.bench_worker import BASELINE_DEVICE, BASELINE_RUNTIME
+
+    candidate, baseline = outcome.candidate_ms, outcome.baseline_ms
+    ratio = measure.median_ratio(candidate, baseline)
+    interval = measure.ratio_interval(candidate, baseline, params.seed)
+    evidence = measure.Evidence(
+        runs=len(candidate),
+        min_runs=params.min_runs,
+        seconds=outcome.seconds,
+        settled=outcome.settled,
+        finite=outcome.finite,
+        ratio=ratio,
+        interval=interval,
+    )
+    verdict, reason = measure.judge(evidence)
     return {
-        "inferences_per_s": per_second,
-        "tokens_per_s": per_second * params.batch_size * params.sequence_length,
+        "latency_ms": measure.summarize(candidate),
+        "baseline_latency_ms": measure.summarize(baseline),
+        "latency_ratio": ratio,
+        "latency_ratio_interval": list(interval),
+        "throughput": _throughput(outcome),
+        "verdict": verdict,
+        "verdict_reason": reason,
+        "load_s": round(outcome.load_s, 4),
+        "first_inference_ms": round(outcome.first_inference_ms, 4),
+        "runs": len(candidate),
+        "warmup": {"runs": outcome.warmup_runs, "settled": outcome.settled},
+        "batch_size": outcome.batch_size,
+        "sequence_length": outcome.sequence_length,
+        "inputs_sha256": outcome.inputs_sha256,
+        "settings": outcome.settings,
+        "baseline": {
+            "runtime": BASELINE_RUNTIME,
+            "device": BASELINE_DEVICE,
+            "threads": 1,
+            "settings": outcome.baseline_settings,
+        },
+        "placement": outcome.placement,
+    }
+
+
+def _throughput(outcome: Outcome) -> dict[str, Any]:
+    """Rates from the mean latency of calls that follow each other; an inference is one call, whatever its batch."""
+    per_second = 1000 * len(outcome.candidate_ms) / sum(outcome.candidate_ms)
+    padded = outcome.batch_size * outcome.sequence_length
+    return {
+        "inferences_per_s": round(per_second, 4),
+        "tokens_per_s": round(per_second * padded, 4),
+        "real_tokens_per_s": round(per_second * outcome.real_tokens, 4),
         "tokens_counted": "padded positions",
-        "real_tokens_per_s": per_second * one["real_tokens"],
     }
 
 
-def _all_threads(measured: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if measured is None:
-        return None
+def _all_threads(outcome: Outcome, params: Params, threads: int) -> dict[str, Any]:
+    from stagelib import measure
+
+    candidate, baseline = outcome.candidate_ms, outcome.baseline_ms
     return {
-        name: measured[name] for name in ("threads", "latency_ms", "baseline_latency_ms", "latency_ratio", "verdict")
+        "threads": threads,
+        "latency_ms": measure.summarize(candidate),
+        "baseline_latency_ms": measure.summarize(baseline),
+        "latency_ratio": measure.median_ratio(candidate, baseline),
+        "latency_ratio_interval": list(measure.ratio_interval(candidate, baseline, params.seed)),
+        "throughput": _throughput(outcome),
+        "runs": len(candidate),
+        "warmup": {"runs": outcome.warmup_runs, "settled": outcome.settled},
     }
 
 
-def _samples(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _samples(name: PassName, outcome: Outcome) -> list[Mapping[str, Any]]:
+    pairs = zip(outcome.candidate_ms, outcome.baseline_ms, strict=True)
     return [
-        {"pass": name, "index": index, "candidate_ms": candidate, "baseline_ms": baseline}
-        for name, measured in found.items()
-        for index, (candidate, baseline) in enumerate(measured["samples"])
+        {"pass": name, "index": index, "candidate_ms": left, "baseline_ms": right}
+        for index, (left, right) in enumerate(pairs)
     ]
