@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,8 @@ from portwright.digests import digest_file, digest_json
 from portwright.errors import RecipeError
 
 BASE = "base"
+BASE_VARIABLE = "PORTWRIGHT_BASE_IMAGE"
+"""A base image in a registry, by digest, in place of the one that base.toml says. Only images have a base."""
 LOCK = "requirements.lock"
 DOCKERFILE = "Dockerfile"
 NOT_BUILT_FROM = (".in", ".md")
@@ -39,8 +42,9 @@ class Toolchain:
         return {normalize(name): version for name, version in _PIN.findall(self.lock.read_text())}
 
     def digest(self, engine: str) -> str:
-        """What the environment is made of, from files alone; the engine's kind is part of it."""
-        return digest_json({"engine": engine, "files": self._files})
+        """What the environment is made of, from files and the base's pin; the engine's kind is part of it."""
+        base = os.environ.get(BASE_VARIABLE, "") if engine == "docker" else ""
+        return digest_json({"engine": engine, "files": self._files, "base": base})
 
     @cached_property
     def _files(self) -> dict[str, str]:

@@ -20,12 +20,12 @@ from portwright.engines.docker_api import engine_errors, import_tar
 from portwright.engines.docker_apt import apt_proxies, debian_sources
 from portwright.engines.docker_tar import BLOCK
 from portwright.errors import EngineError, UsageError
+from portwright.toolchain import BASE_VARIABLE
 
 if TYPE_CHECKING:
     import docker
 
 BASE_FILE = "base.toml"
-BASE_VARIABLE = "PORTWRIGHT_BASE_IMAGE"
 REPOSITORY = "portwright/base"
 OTHERWISE = "name a base image in a registry with PORTWRIGHT_BASE_IMAGE=name@sha256:…"
 INSTALL_HINT = f"apt-get install mmdebstrap, or {OTHERWISE}"

@@ -17,7 +17,7 @@ from portwright.digests import digest_file, digest_json
 from portwright.engines.base import EventSink
 from portwright.engines.buildkit import build_context, build_image
 from portwright.engines.docker_api import engine_errors, import_tar
-from portwright.engines.docker_base import base_reference, ensure_base
+from portwright.engines.docker_base import ensure_base
 from portwright.engines.docker_tar import tar_stream
 from portwright.packages import PackageSettings, local_path
 from portwright.toolchain import Toolchain, normalize
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 TOOLCHAIN_LABEL = "portwright.toolchain"
 BASE_LABEL = "portwright.base"
-ASKED_LABEL = "portwright.base-asked"
-"""The registry image that was asked for as the base. It is no file of the toolchain, so its digest doesn't know it."""
 WHEELS_REPOSITORY = "portwright/wheels"
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 INSTALL = "install.sh"
@@ -37,10 +35,7 @@ _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 def find_image(client: docker.DockerClient, toolchain: Toolchain) -> str | None:
     """The id of a toolchain's image, by its label; None if it isn't there."""
-    wanted = [
-        f"{TOOLCHAIN_LABEL}={toolchain.digest('docker')}",
-        f"{ASKED_LABEL}={base_reference(toolchain.base)}",
-    ]
+    wanted = f"{TOOLCHAIN_LABEL}={toolchain.digest('docker')}"
     with engine_errors(f"look for the image of {toolchain.name}"):
         found = client.images.list(filters={"label": wanted})
     return str(found[0].id) if found else None
@@ -61,11 +56,7 @@ def build_toolchain(
         client,
         build_context(_context(toolchain, settings, with_wheels=wheels is not None)),
         tag=f"portwright/{toolchain.name}:{digest[:12]}",
-        labels={
-            TOOLCHAIN_LABEL: digest,
-            BASE_LABEL: str(client.images.get(base).id),
-            ASKED_LABEL: base_reference(toolchain.base),
-        },
+        labels={TOOLCHAIN_LABEL: digest, BASE_LABEL: str(client.images.get(base).id)},
         arguments=arguments,
         log=logs / f"{toolchain.name}-{digest[:12]}.log",
         on_event=on_event,
