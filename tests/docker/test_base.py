@@ -16,9 +16,10 @@ import docker
 import pytest
 
 from portwright.engines.base import Event
-from portwright.engines.docker_base import BASE_VARIABLE, REPOSITORY, ensure_base
+from portwright.engines.docker_base import REPOSITORY, ensure_base
 from portwright.errors import EngineError, UsageError
 from portwright.project import this_project
+from portwright.toolchain import BASE_VARIABLE
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("docker_engine")]
 BASE = this_project().docker / "base"

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from portwright.engines.docker import DockerEngine
-from portwright.engines.docker_base import BASE_VARIABLE, ensure_base
+from portwright.engines.docker_base import ensure_base
 from portwright.engines.docker_image import find_image
 from portwright.errors import EngineError
-from portwright.toolchain import Toolchain
+from portwright.toolchain import BASE_VARIABLE, Toolchain
 
 pytestmark = pytest.mark.docker
 

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -178,8 +180,9 @@ def test_nothing_of_this_machine_is_in_the_image(ort: Toolchain) -> None:
     [image] = client.images.list(filters={"label": f"portwright.toolchain={ort.digest('docker')}"})
     history = str(image.history())
     container = client.containers.create(image)
+    exported: Iterable[Any] = container.export()
     # What a container sees, uncompressed: the final stage is the base and one copy, with nothing beneath it to hide.
-    content = b"".join(container.export())
+    content = b"".join(exported)
     container.remove()
     client.close()
     settings = read_settings()
