@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ FP32 = "bert-base-portuguese-cased_fp32_cpu"
 
 @pytest.mark.parametrize("engine", ENGINES, indirect=True)
 def test_a_model_goes_in_and_artifacts_and_numbers_come_out(
-    portwright: Portwright, engine: str, minilm: Path, texts: Path
+    portwright: Portwright, engine: str, minilm: Path, texts: Path, toolchain_python: Callable[[str], Path]
 ) -> None:
     arguments = ("run", "--target=openvino,cpu", f"--model={minilm}", f"--data={texts}", f"--engine={engine}")
     done = portwright.run(*arguments)
@@ -36,9 +38,10 @@ def test_a_model_goes_in_and_artifacts_and_numbers_come_out(
         assert (view / "measurements.jsonl").read_text().count("\n") > 30
     result = portwright.result("minilm", OPENVINO)
     assert result["similarity"]["mean"] >= 0.99
-    assert {"model.xml", "model.bin", "tokenizer.json"} <= {
-        path.name for path in (view_of(portwright) / "deploy").iterdir()
-    }
+    deploy = view_of(portwright) / "deploy"
+    shipped = {path.relative_to(deploy).as_posix() for path in files(deploy)}
+    assert shipped >= {"model.xml", "model.bin", "model_ctx.onnx", "golden.npz", "tokenizer/tokenizer.json"}
+    check_golden(toolchain_python("openvino"), deploy)
     check_no_op(portwright, arguments, engine)
 
 
@@ -72,6 +75,39 @@ def check_manifest(view: Path) -> None:
     for name, entry in manifest["files"].items():
         content = (view / name).read_bytes()
         assert (hashlib.sha256(content).hexdigest(), len(content)) == (entry["sha256"], entry["size"])
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+# OpenVINO's own interface and nothing of ours: what a user does with what was shipped.
+GOLDEN = """
+import json, sys, numpy, openvino
+from pathlib import Path
+folder = Path(sys.argv[1])
+contract = json.loads((folder / "contract.json").read_text())
+model = openvino.Core().compile_model(folder / contract["entry"], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+least = 1.0
+for sample in contract["golden"]["samples"]:
+    feed = {given["name"]: numpy.array(sample[given["name"]], dtype=given["dtype"]).reshape(given["shape"])
+            for given in contract["inputs"]}
+    mask = feed["attention_mask"][..., None]
+    hidden = model(feed)[contract["pooling"]["output"]]
+    pooled = (hidden * mask).sum(axis=1) / mask.sum(axis=1)
+    golden = numpy.array(sample["embedding"]).reshape(pooled.shape)
+    least = min(least, float((pooled * golden).sum() / numpy.linalg.norm(pooled) / numpy.linalg.norm(golden)))
+print(json.dumps({"least": least, "samples": len(contract["golden"]["samples"])}))
+"""
+
+
+def check_golden(python: Path, deploy: Path) -> None:
+    """The golden vectors are what the shipped model gives."""
+    done = subprocess.run([str(python), "-c", GOLDEN, str(deploy)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["samples"] >= 3
+    assert found["least"] > 0.9999
 
 
 def check_contract(deploy: Path) -> None:
