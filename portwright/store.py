@@ -32,6 +32,7 @@ STORAGE_HINTS = {
     errno.EDQUOT: "your quota is used up: set PORTWRIGHT_ARTIFACTS to another disk; nothing is lost",
     errno.EACCES: "make it writable for you, or set PORTWRIGHT_ARTIFACTS to another folder",
     errno.EPERM: "make it writable for you, or set PORTWRIGHT_ARTIFACTS to another folder",
+    errno.ENOTDIR: "a file stands where a folder must be: set PORTWRIGHT_ARTIFACTS to another place",
     errno.EROFS: "it is on a read-only disk: set PORTWRIGHT_ARTIFACTS to another folder",
 }
 
