@@ -21,11 +21,7 @@ OPSET = 17
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
-    """How to encapsulate."""
-
-    ep_sdk_version: str | None = None
-    """OpenVINO release (`2026.4`) of the provider that will read the node; it refuses any other.
-    None: the one at hand."""
+    """Nothing to choose: the release that is stamped is the one that made the IR."""
 
 
 STAGE = Stage(
@@ -40,13 +36,14 @@ def run(call: Call, params: Params) -> Result:
     """Copy the IR, write `<name>_ctx.onnx` beside it; StageError for another format, or where it can't be read back."""
     import onnx
 
+    del params
     info = ModelInfo.read(call.input("model"))
     if info.format != "openvino":
         raise StageError(f"encapsulate takes an OpenVINO IR, not {info.format}", hint="put quantize_nncf before it")
     call.progress(0.0, "copying the IR")
     for name in info.files:
         shutil.copyfile(call.input("model") / name, call.output / name)
-    version = params.ep_sdk_version or _release()
+    version = _release()
     target = call.output / f"{Path(info.entry).stem}_ctx.onnx"
     call.progress(0.4, "writing the EPContext model")
     onnx.save(_context(info, version), str(target))

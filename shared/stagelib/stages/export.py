@@ -31,6 +31,10 @@ class Params:
     opset: int = 17
     """Version of the ONNX operator set. 17 is the first with LayerNormalization as one node."""
 
+    def __post_init__(self) -> None:
+        if self.opset not in OPSETS:
+            raise ValueError(f"opset must be {OPSETS[0]} to {OPSETS[-1]}")
+
 
 STAGE = Stage(
     summary="export a Hugging Face encoder to ONNX",
@@ -44,8 +48,6 @@ def run(call: Call, params: Params) -> Result:
     """Write `model.onnx` with free batch size and sequence length; StageError of kind `model` for a model refused."""
     source = call.input("source")
     _check_folder(source)
-    if params.opset not in OPSETS:
-        raise StageError(f"opset {params.opset} can't be exported", hint=f"choose {OPSETS[0]} to {OPSETS[-1]}")
     call.progress(0.0, "importing PyTorch and optimum")
     from optimum.exporters.onnx.convert import export_pytorch
 

@@ -33,6 +33,10 @@ class Params:
     """Calibrate on each text at its own length, where the model's shape is free; the shape is fixed afterwards. Padding
     costs time and widens the ranges. A model whose shape is fixed already takes its texts padded."""
 
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError("samples must be at least 1")
+
 
 STAGE = Stage(
     summary="quantize to int8 with NNCF, to OpenVINO IR of a fixed shape",

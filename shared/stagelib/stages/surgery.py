@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from stagelib.api import Call, Result, Stage, StageError
@@ -18,6 +19,10 @@ class Params:
     matmul_add_to_gemm: bool = False
     """Turn a MatMul by a weight and the Add of its bias into one Gemm. The shapes must be fixed."""
 
+    def __post_init__(self) -> None:
+        if not -math.inf < self.mask_value < 0:
+            raise ValueError("mask_value must be a negative number")
+
 
 STAGE = Stage(
     summary="replace the attention-mask constant, optionally turn MatMul + Add into Gemm",
@@ -33,8 +38,6 @@ def run(call: Call, params: Params) -> Result:
 
     from stagelib import graphsurgery, onnxfiles
 
-    if params.mask_value >= 0:
-        raise StageError(f"mask_value must be negative, and it is {params.mask_value}")
     call.progress(0.0, "reading the model")
     model = onnxfiles.load(call.input("model"))
     replaced = graphsurgery.replace_mask_constant(model.graph, params.mask_value)
