@@ -84,7 +84,7 @@ def list_(_: Context) -> None:
     help={
         "yes": "remove; without it only what would be removed is shown",
         "everything": "all of the host volume, results included",
-        "older-than": "only what no run touched for this many days",
+        "older-than": "only what was made more than this many days ago",
     },
 )
 def clean(_: Context, yes: bool = False, everything: bool = False, older_than: int = 0) -> None:

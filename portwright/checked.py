@@ -20,7 +20,7 @@ MAX_SHOWN = 8
 class StrictModel(BaseModel):
     """A border model: unknown keys and inexact types are refused, and values don't change."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
 def read_text(path: Path, what: str) -> str:
@@ -55,6 +55,8 @@ def parse_json_object(text: str, path: Path, what: str) -> dict[str, Any]:
         ) from None
     except RecursionError:
         raise RecipeError(f"{what} {path} is nested too deeply") from None
+    except ValueError as error:  # a whole number of thousands of digits
+        raise RecipeError(f"{what} {path} holds a number that can't be", why=str(error)) from None
     if not isinstance(value, dict):
         raise RecipeError(f"{what} {path} must be a JSON object", why=f"it is a {type(value).__name__}")
     return value

@@ -7,11 +7,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from portwright.disk import read_json, storage_error
 from portwright.project import Project
-from portwright.store import MANIFEST, Store, read_json, storage_error
+from portwright.store import MANIFEST, Store
 from portwright.target import Catalog
 
 DAY_S = 86_400.0
+OURS = ("store", "runs", "measurements", "venvs", "docker", "logs", "tmp", "digests.json", "views.lock")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,8 @@ def find(project: Project, catalog: Catalog, *, everything: bool, older_than_day
     """Artifacts that no result refers to and environments of toolchains that changed; or the whole host volume."""
     root = project.artifacts
     if everything:
-        return [_removable(path, "everything") for path in sorted(root.iterdir())] if root.is_dir() else []
+        # By name: the folder may hold things that aren't ours.
+        return [_removable(root / name, "all of") for name in OURS if (root / name).exists()]
     store = Store(root)
     referred = _referred(root)
     newest = time.time() - older_than_days * DAY_S
@@ -45,7 +48,7 @@ def find(project: Project, catalog: Catalog, *, everything: bool, older_than_day
 
 
 def remove(found: list[Removable], project: Project) -> None:
-    """Remove what `find` found; an artifact vanishes in one step."""
+    """Remove what `find` found; an artifact vanishes in one step. The caller holds the host volume for cleaning."""
     store = Store(project.artifacts)
     for item in found:
         if item.key:
@@ -90,6 +93,7 @@ def _removable(path: Path, what: str, key: str = "") -> Removable:
 
 
 def _touched(path: Path) -> float:
+    """When it was made, seconds since the epoch."""
     try:
         return path.stat().st_mtime
     except OSError:

@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -15,17 +16,17 @@ from invoke.exceptions import Exit
 
 from portwright import cleaning, faces
 from portwright.board import Board
+from portwright.disk import STORAGE_HINTS, storage_error
 from portwright.engines.choose import ENGINE_KINDS, parse_kind
 from portwright.errors import GateError, InterruptedRunError, PortwrightError
 from portwright.executor import Shelf
 from portwright.explain import explain_text
+from portwright.locks import Usage
 from portwright.plan import RecipePlan
 from portwright.project import this_project
 from portwright.run import Request, load_catalog, plans_for, resolve
 from portwright.run import build as run_build
 from portwright.run import run as run_recipes
-from portwright.store import STORAGE_HINTS, storage_error
-from portwright.target import Catalog
 from portwright.view import Views
 
 PROJECT = this_project()
@@ -56,14 +57,14 @@ def build(targets: str, engine: str | None) -> None:
 def plan(request: Request) -> None:
     """Print the plan of recipes."""
     with _reported():
-        _, plans = _plans(request)
+        plans = _plans(request)
         print(faces.plan_text(plans, Shelf(PROJECT.artifacts)))
 
 
 def explain(request: Request) -> None:
     """Print what differs from the last run."""
     with _reported():
-        _, plans = _plans(request)
+        plans = _plans(request)
         views = Views(PROJECT.artifacts)
         for item in plans:
             print(explain_text(item, views.manifest(item.model, item.recipe.name)))
@@ -78,13 +79,15 @@ def list_all() -> None:
 def clean(*, yes: bool, everything: bool, older_than_days: int) -> None:
     """Remove what nothing refers to, or say what would go."""
     with _reported():
-        found = cleaning.find(PROJECT, load_catalog(PROJECT), everything=everything, older_than_days=older_than_days)
+        catalog = load_catalog(PROJECT)
+        with Usage(PROJECT.artifacts).cleaning() if yes else contextlib.nullcontext():
+            found = cleaning.find(PROJECT, catalog, everything=everything, older_than_days=older_than_days)
+            if yes:
+                cleaning.remove(found, PROJECT)
         print(cleaning.text(found, PROJECT, removed=yes))
-        if yes:
-            cleaning.remove(found, PROJECT)
 
 
-def _plans(request: Request) -> tuple[Catalog, list[RecipePlan]]:
+def _plans(request: Request) -> list[RecipePlan]:
     """Plans for the engine asked for, else for the one whose results are there, else for docker."""
     asked = parse_kind(request.engine)
     catalog = load_catalog(PROJECT)
@@ -92,7 +95,7 @@ def _plans(request: Request) -> tuple[Catalog, list[RecipePlan]]:
     shelf = Shelf(PROJECT.artifacts)
     candidates = [plans_for(catalog, wanted, kind) for kind in ([asked] if asked else ENGINE_KINDS)]
     there = [sum(shelf.find(call) is not None for item in plans for call in item.calls) for plans in candidates]
-    return catalog, candidates[there.index(max(there))]
+    return candidates[there.index(max(there))]
 
 
 @contextlib.contextmanager
@@ -108,7 +111,7 @@ def _reported() -> Iterator[None]:
     except Exit:
         raise
     except Exception as error:  # the one broad handler: a bug must not look like a user's mistake
-        if isinstance(error, OSError) and error.errno in STORAGE_HINTS:
+        if isinstance(error, OSError) and error.errno in STORAGE_HINTS and _is_ours(error.filename):
             _end(storage_error(PROJECT.artifacts, error))
         if _debugging():
             raise
@@ -116,6 +119,11 @@ def _reported() -> Iterator[None]:
         where = f"{traceback_line.filename}:{traceback_line.lineno}"
         message = f"error: this is a bug in Portwright: {type(error).__name__}: {error}\n  at: {where}"
         raise Exit(f"{message}\n  try: --debug shows the traceback", PortwrightError.exit_code) from None
+
+
+def _is_ours(name: object) -> bool:
+    """Whether a path lies on the host volume; where the system names none, a write of ours failed."""
+    return name is None or Path(str(name)).is_relative_to(PROJECT.artifacts)
 
 
 def _end(error: PortwrightError) -> NoReturn:

@@ -15,6 +15,11 @@ BLOCK = 1 << 20
 def digest_json(value: Any) -> str:
     """SHA-256 of canonical JSON: sorted keys, no white space, no NaN."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return digest_text(text)
+
+
+def digest_text(text: str) -> str:
+    """SHA-256 of a text in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

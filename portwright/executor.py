@@ -5,22 +5,28 @@ from __future__ import annotations
 import datetime
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from portwright.board import Board
+from portwright.disk import storage_error
 from portwright.engines.base import Engine, Job, Outcome
+from portwright.errors import DataError, EngineError, ModelError, StageFailedError
 from portwright.history import History, Measurement, this_host
+from portwright.locks import held
 from portwright.plan import CallInput, StageCall
-from portwright.sources import LocalSource, model_files
-from portwright.store import Artifact, Manifest, Store, storage_error
+from portwright.sources import LocalSource, has_links, model_files
+from portwright.stages import StageLibrary
+from portwright.store import Artifact, Manifest, Store
 from portwright.toolchain import Toolchain
 
-MEASURING = "measuring"
-"""The lock every measurement holds: two at once on one machine would spoil each other."""
+AGAIN = "run the same command again"
+MEASURING = f"portwright-measuring-{os.getuid() if hasattr(os, 'getuid') else 0}.lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +74,10 @@ class Shelf:
             artifact = self.store.get(call.key)
             return Done(call=call, cached=True, artifact=artifact) if artifact else None
         measurement = self.history.last(call.key, device_of(call), this_host())
-        return Done(call=call, cached=True, measurement=measurement) if measurement else None
+        # A figure that means nothing is no reason not to measure again.
+        if measurement is None or measurement.facts.get("verdict") == "invalid":
+            return None
+        return Done(call=call, cached=True, measurement=measurement)
 
     def find_all(self, calls: Sequence[StageCall]) -> list[Done] | None:
         """The outcome of every call, or None if one is missing."""
@@ -89,8 +98,9 @@ def device_of(call: StageCall) -> str:
 class Executor:
     """One run's executor. The engine is asked only for what the shelf doesn't hold."""
 
-    def __init__(self, shelf: Shelf, engine: Engine, board: Board) -> None:
+    def __init__(self, shelf: Shelf, engine: Engine, board: Board, shared: Path) -> None:
         self._shelf = shelf
+        self._shared = shared
         self._engine = engine
         self._board = board
         self._run = uuid.uuid4().hex
@@ -109,6 +119,8 @@ class Executor:
         """Build a toolchain's environment unless this run did or it is there."""
         if toolchain.name in self._prepared:
             return
+        if Toolchain(toolchain.name, toolchain.folder).digest(self._engine.kind) != toolchain.digest(self._engine.kind):
+            raise EngineError(f"docker/{toolchain.name} or docker/base was edited during the run", hint=AGAIN)
         with self._board.step(f"toolchain {toolchain.name}") as step:
             built = self._engine.prepare(toolchain, step.event)
             step.finish("built" if built else "ready")
@@ -117,10 +129,10 @@ class Executor:
     def _ensure(self, title: str, label: str, call: StageCall, *, again: bool) -> Done:
         if call.key in self._done:
             return self._done[call.key]
-        lock = MEASURING if call.kind == "measurement" else call.key
         done = None if again else self._shelf.find(call)
         if done is None:
-            with self._shelf.store.locked(lock):
+            self.prepare(call.toolchain)
+            with self._turn(title, call):
                 done = None if again else self._shelf.find(call)
                 if done is None:
                     done = self._make(title, label, call)
@@ -129,8 +141,17 @@ class Executor:
         self._done[call.key] = replace(done, cached=True)
         return done
 
+    def _turn(self, title: str, call: StageCall) -> AbstractContextManager[None]:
+        """One maker a key; and one measurement a machine, whatever the host volume: two would spoil each other."""
+
+        def waiting() -> None:
+            self._board.line(f"{title}: waiting for another run")
+
+        if call.kind == "measurement":
+            return held(Path(tempfile.gettempdir()) / MEASURING, waiting)
+        return self._shelf.store.locked(call.key, waiting)
+
     def _make(self, title: str, label: str, call: StageCall) -> Done:
-        self.prepare(call.toolchain)
         with self._shelf.store.workspace() as work:
             output = work / "output"
             output.mkdir()
@@ -148,7 +169,19 @@ class Executor:
             with self._board.step(title) as step:
                 outcome = self._engine.run(call.toolchain, job, step.event)
                 step.finish(f"{outcome.seconds:.1f} s")
+            # The key was computed before: what was read since must be what it speaks of.
+            self._unchanged(call)
             return self._keep(call, output, outcome)
+
+    def _unchanged(self, call: StageCall) -> None:
+        """Raise for a source file or an input of the user's that was edited while the stage ran."""
+        library = StageLibrary(self._shared)
+        if library.source_digest(*call.modules) != call.components["source"]:
+            raise StageFailedError(f"the source of stage {call.stage!r} was edited while it ran", hint=AGAIN)
+        for given in call.inputs.values():
+            if given.local is not None and given.local.read_again() != given.local.digest:
+                error = ModelError if given.local.path.is_dir() else DataError
+                raise error(f"{given.local.path} was changed while it was read", hint=AGAIN)
 
     def _keep(self, call: StageCall, output: Path, outcome: Outcome) -> Done:
         if call.kind == "artifact":
@@ -203,7 +236,7 @@ class Executor:
 
 def plain_folder(local: LocalSource, work: Path) -> Path:
     """A local source without links: a hub cache's snapshot is links to files that a container would not see."""
-    if local.path.is_file() or not any(path.is_symlink() for path in local.path.rglob("*")):
+    if local.path.is_file() or not has_links(local.path):
         return local.path
     folder = work / "plain"
     for name, path in model_files(local.path).items():
@@ -216,12 +249,15 @@ def plain_folder(local: LocalSource, work: Path) -> Path:
     return folder
 
 
-def hub_home() -> Path:
-    """The caller's HF_HOME, as huggingface_hub finds it."""
-    if chosen := os.environ.get("HF_HOME"):
-        return Path(chosen).expanduser().resolve()
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "huggingface"
+def hub_home() -> Path | None:
+    """The caller's HF_HOME, as huggingface_hub finds it; None for a caller without a home."""
+    try:
+        if chosen := os.environ.get("HF_HOME"):
+            return Path(chosen).expanduser().resolve()
+        cache = os.environ.get("XDG_CACHE_HOME")
+        return (Path(cache) if cache else Path.home() / ".cache") / "huggingface"
+    except RuntimeError:
+        return None
 
 
 def now() -> str:

@@ -20,16 +20,18 @@ def explain_text(plan: RecipePlan, manifest: Mapping[str, Any] | None) -> str:
     title = f"{plan.recipe.name}:"
     if manifest is None:
         return f"{title} never ran on this model"
-    earlier: dict[str, Mapping[str, Any]] = {}
+    earlier: dict[str, list[Mapping[str, Any]]] = {}
     for components in manifest.get("components", {}).values():
-        earlier[_name(components)] = components
+        earlier.setdefault(_name(components), []).append(components)
     keys = set(manifest.get("components", {}))
     lines = []
     for call in plan.calls:
-        if call.key in keys:
-            lines.append(f"  {call.stage}: the same key")
-        else:
-            lines.append(f"  {call.stage}: {first_difference(earlier.get(_name(call.components)), call.components)}")
+        # Two calls of one stage with the same roles stand in the plan's order, then as now.
+        before = next(iter(earlier.get(_name(call.components), [])[:1]), None)
+        if before is not None:
+            earlier[_name(call.components)].pop(0)
+        said = "the same key" if call.key in keys else first_difference(before, call.components)
+        lines.append(f"  {call.stage}: {said}")
     return "\n".join([title, *lines])
 
 

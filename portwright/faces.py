@@ -98,6 +98,7 @@ def list_text(catalog: Catalog) -> str:
     rows = [
         (
             target.name,
+            target.file.title,
             recipe + (" (default)" if recipe == target.file.default_recipe else ""),
             ", ".join(target.file.toolchains),
         )
@@ -105,4 +106,6 @@ def list_text(catalog: Catalog) -> str:
         for recipe in target.recipe_paths
     ]
     stages = [(item.name, item.stage.summary) for item in catalog.library.recipe_stages()]
-    return "\n\n".join([table(("target", "recipe", "toolchains"), rows), table(("stage", "what it does"), stages)])
+    return "\n\n".join(
+        [table(("target", "hardware", "recipe", "toolchains"), rows), table(("stage", "what it does"), stages)]
+    )

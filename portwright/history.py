@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from portwright.checked import StrictModel
+from portwright.disk import storage_error, sync_folder
 from portwright.naming import slug
-from portwright.store import storage_error, sync_folder
 
 
 class Measurement(StrictModel):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from pathlib import Path
+
+from portwright.errors import UsageError
 
 MAX_SLUG = 80
 
@@ -27,3 +30,12 @@ def slug(text: str) -> str:
     """A folder name that a person can read: letters, digits, dot, dash and underscore; `/` becomes `--`."""
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", text.replace("/", "--")).strip("-.")
     return readable[:MAX_SLUG] or "model"
+
+
+def user_path(text: str) -> Path:
+    """A path as a user typed it, `~` expanded; UsageError for a home that can't be found."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        why = "there is no such user, or no home directory"
+        raise UsageError(f"can't expand {text!r}", why=why, hint="give a full path") from None

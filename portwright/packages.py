@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ TORCH_HINT = (
     "the exporter takes PyTorch's CPU build, which PyTorch publishes on its own index: "
     "name that index with PIP_EXTRA_INDEX_URL, or a folder that holds the wheel with PIP_FIND_LINKS"
 )
+_INDEX_NAME = re.compile(r"^[A-Za-z0-9._-]+=")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,7 @@ class PackageSettings:
 
     index: str | None = None
     extra_indexes: tuple[str, ...] = ()
+    """Addresses or folders; uv's own may be named, `name=address`."""
     find_links: tuple[str, ...] = ()
     """Folders of this machine, or addresses of pages."""
     certificate: Path | None = None
@@ -54,8 +57,9 @@ class PackageSettings:
 
     def local_folders(self) -> tuple[Path, ...]:
         """Folders of this machine that packages come from: find-links, and indexes named by a path."""
-        places = (*self.find_links, *self.extra_indexes, *((self.index,) if self.index else ()))
-        return tuple(path for place in places if (path := local_path(place)) is not None)
+        indexes = (*self.extra_indexes, *((self.index,) if self.index else ()))
+        found = [*map(local_path, self.find_links), *map(index_path, indexes)]
+        return tuple(path for path in found if path is not None)
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> PackageSettings:
@@ -67,11 +71,11 @@ def read_settings(environment: Mapping[str, str] | None = None) -> PackageSettin
     uv_links = variables.get("UV_FIND_LINKS")
     certificate = next((variables[name] for name in CERTIFICATES if variables.get(name)), pip.get("cert"))
     extra = uv_extra.split() if uv_extra else pip.get("extra-index-url", "").split()
-    links = uv_links.replace(",", " ").split() if uv_links else pip.get("find-links", "").split()
+    links = [place.strip() for place in uv_links.split(",")] if uv_links else pip.get("find-links", "").split()
     return PackageSettings(
         index=uv_index or pip.get("index-url"),
-        extra_indexes=tuple(place for place in extra if _readable(place)),
-        find_links=tuple(place for place in links if _readable(place)),
+        extra_indexes=tuple(place for place in extra if _readable(index_path(place))),
+        find_links=tuple(place for place in links if place and _readable(local_path(place))),
         certificate=Path(certificate) if certificate and Path(certificate).is_file() else None,
         trusted_hosts=tuple((variables.get("UV_INSECURE_HOST") or pip.get("trusted-host", "")).split()),
     )
@@ -97,7 +101,17 @@ def local_path(place: str) -> Path | None:
     parts = urlsplit(place)
     if parts.scheme == "file":
         return Path(url2pathname(parts.path))
-    return None if parts.scheme and len(parts.scheme) > 1 else Path(place).expanduser()
+    if parts.scheme and len(parts.scheme) > 1:
+        return None
+    try:
+        return Path(place).expanduser()
+    except RuntimeError:  # nobody's home
+        return Path(place)
+
+
+def index_path(place: str) -> Path | None:
+    """The folder that an index is, or None for an address. uv lets an index have a name: `name=address`."""
+    return local_path(_INDEX_NAME.sub("", place))
 
 
 def install_hint(output: str) -> str:
@@ -109,9 +123,8 @@ def install_hint(output: str) -> str:
     return "check the package index (`pip config list`) and the network, then run the same command again"
 
 
-def _readable(place: str) -> bool:
-    path = local_path(place)
-    return path is None or path.exists()
+def _readable(path: Path | None) -> bool:
+    return path is None or os.access(path, os.R_OK)
 
 
 def _pip_config(variables: Mapping[str, str]) -> str:

@@ -48,6 +48,8 @@ class StageCall:
     inputs: Mapping[str, CallInput]
     toolchain: Toolchain
     versions_of: tuple[str, ...]
+    modules: tuple[str, ...]
+    """Modules of the stage library that run: the key holds a digest of them and of what they import."""
     components: Mapping[str, Any] = field(repr=False)
     """What the key is the digest of, for `invoke explain`."""
 
@@ -116,10 +118,11 @@ class Planner:
         except ValidationError as error:
             raise invalid(error, recipe.path, WHAT, declaration.parameter_names, (stage,)) from None
         toolchain = self._catalog.toolchain_for(stage, target)
+        modules = stage_modules(stage, target.file.runtime.name if stage_of.runtime else None)
         components = {
             "scheme": KEY_SCHEME,
             "stage": stage,
-            "source": self._source_digest(stage, target.file.runtime.name if stage_of.runtime else None),
+            "source": self._source_digest(modules),
             "params": params,
             "inputs": {role: given_input.identity for role, given_input in inputs.items()},
             "toolchain": self._toolchain_digest(toolchain),
@@ -132,6 +135,7 @@ class Planner:
             params=params,
             inputs=inputs,
             toolchain=toolchain,
+            modules=modules,
             versions_of=self._catalog.needs(stage, target),
             components=components,
         )
@@ -141,8 +145,7 @@ class Planner:
             self._toolchain_digests[toolchain.name] = toolchain.digest(self._engine)
         return self._toolchain_digests[toolchain.name]
 
-    def _source_digest(self, stage: str, runtime: str | None) -> str:
-        modules = (f"stagelib.stages.{stage}", *((f"stagelib.runtimes.{runtime}",) if runtime else ()))
+    def _source_digest(self, modules: tuple[str, ...]) -> str:
         if modules not in self._source_digests:
             self._source_digests[modules] = self._catalog.library.source_digest(*modules)
         return self._source_digests[modules]
@@ -154,6 +157,15 @@ class Planner:
     def steps(self, recipe: Recipe) -> list[Step]:
         """The recipe's own stages, checked."""
         return steps(recipe, self._catalog.library)
+
+
+def stage_modules(stage: str, runtime: str | None) -> tuple[str, ...]:
+    """The modules a call of a stage runs: the runner, the stage, and the runtime, which is found by its name."""
+    return (
+        "stagelib.__main__",
+        f"stagelib.stages.{stage}",
+        *((f"stagelib.runtimes.{runtime}",) if runtime else ()),
+    )
 
 
 class _RecipePlanner:
@@ -196,7 +208,7 @@ class _RecipePlanner:
         try:
             return CallInput(call=self._call(model.stage, model.params))
         except RecipeError as error:
-            raise ModelError(f"no model {model.text!r}", why=error.message.partition(": ")[2]) from None
+            raise ModelError(f"no model {model.text!r}", why=error.message, hint=error.hint) from None
 
     def _data(self, spec: SampleSpec, local: LocalSource | None) -> StageCall:
         data = self._recipe.data[spec.data]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from portwright.naming import user_path
+
 ARTIFACTS_VARIABLE = "PORTWRIGHT_ARTIFACTS"
 
 
@@ -19,7 +21,7 @@ class Project:
     @cached_property
     def artifacts(self) -> Path:
         chosen = os.environ.get(ARTIFACTS_VARIABLE)
-        return Path(chosen).expanduser().resolve() if chosen else self.root / "artifacts"
+        return user_path(chosen).resolve() if chosen else self.root / "artifacts"
 
     @property
     def docker(self) -> Path:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, JsonValue, PrivateAttr, ValidationError, model_validator
 
 from portwright.checked import StrictModel, invalid, parse_json_object, read_text, validate
+from portwright.digests import digest_text
 from portwright.errors import RecipeError
 from portwright.naming import suggestion
 from portwright.stages import Declaration, StageLibrary
@@ -88,7 +89,6 @@ class Recipe(StrictModel):
     name: Name
     description: Annotated[str, Field(min_length=1)]
     target: Annotated[str, Field(description="a folder of targets/")]
-    published: Annotated[bool, Field(description="one of the recipes the vendors' tables were made with")] = False
     model: ModelSpec
     data: dict[str, DataSpec]
     input: InputShape = InputShape()
@@ -100,11 +100,17 @@ class Recipe(StrictModel):
     ]
     gates: Gates
     _path: Path = PrivateAttr(default=Path())
+    _digest: str = PrivateAttr(default="")
 
     @property
     def path(self) -> Path:
         """The file it was read from."""
         return self._path
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the text that was read."""
+        return self._digest
 
     @model_validator(mode="after")
     def _names_its_data(self) -> Recipe:
@@ -124,9 +130,9 @@ Step = tuple[Declaration, dict[str, Any]]
 
 def load_recipe(path: Path, library: StageLibrary) -> Recipe:
     """Read and check a recipe, its stages' parameters included; RecipeError says what is wrong and where."""
-    value = parse_json_object(read_text(path, WHAT), path, WHAT)
-    recipe = validate(Recipe, value, path, WHAT)
-    recipe._path = path  # noqa: SLF001 - a private attribute of pydantic's, set once by the only reader
+    text = read_text(path, WHAT)
+    recipe = validate(Recipe, parse_json_object(text, path, WHAT), path, WHAT)
+    recipe._path, recipe._digest = path, digest_text(text)  # noqa: SLF001 - set once, by the only reader
     steps(recipe, library)
     parameters("benchmark", recipe.benchmark, recipe, library, ("benchmark",))
     return recipe

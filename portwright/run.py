@@ -13,6 +13,7 @@ from portwright.engines.base import Engine, EngineKind
 from portwright.engines.choose import ENGINE_KINDS, choose, open_engine, parse_kind
 from portwright.errors import PortwrightError
 from portwright.executor import Executor, Shelf
+from portwright.locks import Usage
 from portwright.plan import Planner, RecipePlan
 from portwright.project import Project
 from portwright.recipe import Recipe
@@ -102,23 +103,34 @@ def run(project: Project, request: Request, board: Board) -> RunSummary:
     asked = parse_kind(request.engine)
     catalog = load_catalog(project)
     wanted = resolve(project, catalog, request)
-    shelf = Shelf(project.artifacts)
-    views = Views(project.artifacts)
-    if not request.measure_again:
-        for kind in [asked] if asked else ENGINE_KINDS:
-            plans = plans_for(catalog, wanted, kind)
-            if (done := _all_done(shelf, plans)) is not None:
-                reports = [_report(views, item, outcomes) for item, outcomes in zip(wanted, done, strict=True)]
-                return RunSummary(engine=f"not contacted: all of this was made by {kind} before", reports=reports)
-    choice = choose(asked)
-    board.line(f"engine: {choice.kind} ({choice.why})")
-    plans = plans_for(catalog, wanted, choice.kind)
-    with _engine(project, choice.kind) as engine:
-        executor = Executor(shelf, engine, board)
-        reports = [
-            _run_one(executor, views, item, plan, request, board) for item, plan in zip(wanted, plans, strict=True)
-        ]
+    with Usage(project.artifacts).in_use():
+        if not request.measure_again:
+            for kind in [asked] if asked else ENGINE_KINDS:
+                if summary := _nothing_to_do(project, wanted, plans_for(catalog, wanted, kind)):
+                    return summary
+        choice = choose(asked)
+        board.line(f"engine: {choice.kind} ({choice.why})")
+        plans = plans_for(catalog, wanted, choice.kind)
+        with _engine(project, choice.kind) as engine:
+            executor = Executor(Shelf(project.artifacts), engine, board, project.shared)
+            views = Views(project.artifacts)
+            reports = [
+                _run_one(executor, views, item, plan, request, board) for item, plan in zip(wanted, plans, strict=True)
+            ]
     return RunSummary(engine=f"{choice.kind} ({choice.why})", reports=reports)
+
+
+def _nothing_to_do(project: Project, wanted: Sequence[Wanted], plans: Sequence[RecipePlan]) -> RunSummary | None:
+    """The summary of a run that finds everything made before; None if anything is missing. No engine is asked."""
+    shelf, views = Shelf(project.artifacts), Views(project.artifacts)
+    found: list[Outcomes] = []
+    for plan in plans:
+        done = shelf.find_all(plan.calls)
+        if done is None:
+            return None
+        found.append(Outcomes(plan, done))
+    reports = [_report(views, item, outcomes) for item, outcomes in zip(wanted, found, strict=True)]
+    return RunSummary(engine=f"not contacted: all of this was made by {plans[0].engine} before", reports=reports)
 
 
 def build(project: Project, targets: str, engine: str | None, board: Board) -> list[str]:
@@ -128,20 +140,10 @@ def build(project: Project, targets: str, engine: str | None, board: Board) -> l
     choice = choose(parse_kind(engine))
     board.line(f"engine: {choice.kind} ({choice.why})")
     with _engine(project, choice.kind) as opened:
-        executor = Executor(Shelf(project.artifacts), opened, board)
+        executor = Executor(Shelf(project.artifacts), opened, board, project.shared)
         for name in names:
             executor.prepare(catalog.toolchains[name])
     return list(names)
-
-
-def _all_done(shelf: Shelf, plans: Sequence[RecipePlan]) -> list[Outcomes] | None:
-    found: list[Outcomes] = []
-    for plan in plans:
-        done = shelf.find_all(plan.calls)
-        if done is None:
-            return None
-        found.append(Outcomes(plan, done))
-    return found
 
 
 def _run_one(

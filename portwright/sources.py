@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +11,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from portwright.digests import DigestMemory, digest_json
+from portwright.digests import DigestMemory, digest_file, digest_json
 from portwright.errors import DataError, ModelError
-from portwright.naming import slug
+from portwright.naming import slug, user_path
+from stagelib.rows import SUFFIXES
 
 SYNTHETIC = "synthetic:"
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
-DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
 # Other frameworks' weights may lie in the same folder; no stage reads them, and they can be large.
 NOT_READ = (".bin", ".h5", ".msgpack", ".ot", ".onnx", ".pt", ".pth", ".ckpt", ".gguf", ".tflite")
 
@@ -27,6 +28,12 @@ class LocalSource:
 
     path: Path
     digest: str
+
+    def read_again(self) -> str:
+        """The digest as it is now, whatever is remembered."""
+        if self.path.is_file():
+            return digest_file(self.path)
+        return digest_json({name: digest_file(path) for name, path in model_files(self.path).items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +60,7 @@ def parse_model(text: str, revision: str, memory: DigestMemory) -> ModelSource:
         raise ModelError("--model is empty", hint="a hub id, a folder with config.json, or synthetic:bert-base?seed=0")
     if text.startswith(SYNTHETIC):
         return _synthetic(text)
-    path = Path(text).expanduser()
+    path = user_path(text)
     if path.exists() or text.startswith((".", "/", "~")) or "\\" in text:
         return _local_model(path, memory)
     name, _, chosen = text.partition("@")
@@ -93,11 +100,14 @@ def _local_model(path: Path, memory: DigestMemory) -> ModelSource:
         raise ModelError(
             f"--model={path} is not a folder", hint="give the folder that holds config.json and the *.safetensors"
         )
-    files = model_files(path)
-    _check_config(path)
+    try:
+        files = model_files(path)
+        _check_config(path)
+        listed = sorted(item.name for item in path.iterdir() if item.suffix in NOT_READ)
+    except OSError as error:
+        raise ModelError(f"can't read model folder {path}", why=f"{error.filename}: {error.strerror}") from None
     if not any(name.endswith(".safetensors") for name in files):
-        other = sorted(item.name for item in path.iterdir() if item.suffix in NOT_READ)
-        why = f"it holds {', '.join(other[:3])}, which can carry code" if other else "it holds no weights"
+        why = f"it holds {', '.join(listed[:3])}, which can carry code" if listed else "it holds no weights"
         hint = "save it with transformers' save_pretrained(…, safe_serialization=True)"
         raise ModelError(f"model folder {path} has no *.safetensors", why=why, hint=hint)
     try:
@@ -127,14 +137,26 @@ def _check_config(path: Path) -> None:
 
 
 def model_files(folder: Path) -> dict[str, Path]:
-    """Files of a model folder that stages may read, by relative name: no other framework's weights, nothing hidden."""
+    """Files of a model folder that stages may read, by relative name: no other framework's weights, nothing hidden.
+
+    Linked folders are entered, each once.
+    """
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if path.is_file() and not hidden and path.suffix not in NOT_READ:
-            found[relative.as_posix()] = path
-    return found
+    entered = {folder.resolve()}
+    for name, folders, files in os.walk(folder, followlinks=True):
+        here = Path(name)
+        new = {item: (here / item).resolve() for item in sorted(folders) if not item.startswith(".")}
+        folders[:] = [item for item, place in new.items() if place not in entered]
+        entered |= set(new.values())
+        for path in (here / item for item in files if not item.startswith(".")):
+            if path.suffix not in NOT_READ and path.is_file():
+                found[path.relative_to(folder).as_posix()] = path
+    return dict(sorted(found.items()))
+
+
+def has_links(folder: Path) -> bool:
+    """Whether anything in a folder is a symbolic link."""
+    return any(path.is_symlink() for path in folder.rglob("*"))
 
 
 def parse_data(text: str, memory: DigestMemory) -> LocalSource:
@@ -143,15 +165,13 @@ def parse_data(text: str, memory: DigestMemory) -> LocalSource:
         raise DataError(
             "--data is empty", hint="a JSON-lines or Parquet file, or leave it out for the recipe's own data"
         )
-    path = Path(text).expanduser()
+    path = user_path(text)
     if not path.exists():
         raise DataError(f"no data file {path}", hint="check --data, or leave it out for the recipe's own hub data")
     if not path.is_file():
         raise DataError(f"--data={path} is not a file", hint="give one JSON-lines or Parquet file")
-    if path.suffix.lower() not in DATA_SUFFIXES:
-        raise DataError(
-            f"--data={path}: unknown kind of file {path.suffix!r}", hint=f"known: {', '.join(DATA_SUFFIXES)}"
-        )
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(f"--data={path}: unknown kind of file {path.suffix!r}", hint=f"known: {', '.join(SUFFIXES)}")
     if path.stat().st_size == 0:
         raise DataError(f"data file {path} is empty", hint="one JSON object a line, with the fields the recipe names")
     try:

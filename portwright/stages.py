@@ -134,5 +134,5 @@ def _module(name: str) -> ModuleType:
 @cache
 def _adapter(params: type) -> TypeAdapter[Any]:
     # A stdlib dataclass knows nothing of pydantic: the strictness is laid over it here, not in the stage library.
-    params.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
+    params.__pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)  # type: ignore[attr-defined]
     return TypeAdapter(params)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,19 +21,14 @@ from pydantic import ValidationError
 
 from portwright.checked import StrictModel
 from portwright.digests import digest_file, digest_json
+from portwright.disk import sync_folder, sync_tree, write_synced, writing
 from portwright.errors import StoreError
+from portwright.locks import held
 
 MANIFEST = "manifest.json"
 FILES = "files"
 READ_ONLY = 0o444
-STORAGE_HINTS = {
-    errno.ENOSPC: "free some space (invoke clean), or set PORTWRIGHT_ARTIFACTS to a larger disk; nothing is lost",
-    errno.EDQUOT: "your quota is used up: set PORTWRIGHT_ARTIFACTS to another disk; nothing is lost",
-    errno.EACCES: "make it writable for you, or set PORTWRIGHT_ARTIFACTS to another folder",
-    errno.EPERM: "make it writable for you, or set PORTWRIGHT_ARTIFACTS to another folder",
-    errno.ENOTDIR: "a file stands where a folder must be: set PORTWRIGHT_ARTIFACTS to another place",
-    errno.EROFS: "it is on a read-only disk: set PORTWRIGHT_ARTIFACTS to another folder",
-}
+READABLE_FOLDER = 0o755
 
 
 class FileEntry(StrictModel):
@@ -91,36 +85,33 @@ class Store:
         return self._store / key[:2] / key
 
     def get(self, key: str) -> Artifact | None:
-        """The artifact of a key, or None. A damaged one (a file gone or altered) is taken out of the store first."""
+        """The artifact of a key; None where there is none, or a damaged one, which `put` replaces.
+
+        StoreError where it can't be told which.
+        """
         folder = self.path(key)
         try:
             manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-        except FileNotFoundError:
+            if all(_intact(folder / FILES / name, entry) for name, entry in manifest.files.items()):
+                return Artifact(folder, manifest)
+        except (FileNotFoundError, ValidationError):
             return None
-        except (ValidationError, OSError):
-            self._discard(folder)
-            return None
-        if all(_intact(folder / FILES / name, entry) for name, entry in manifest.files.items()):
-            return Artifact(folder, manifest)
-        self._discard(folder)
+        except OSError as error:
+            raise StoreError(f"can't read artifact {folder}", why=error.strerror or str(error)) from error
         return None
 
     @contextlib.contextmanager
-    def locked(self, key: str) -> Iterator[None]:
-        """Hold a key while it is made, so that two runs don't make it twice."""
-        with _writing(self.root):
+    def locked(self, key: str, waiting: Callable[[], None]) -> Iterator[None]:
+        """Hold a key while it is made, so that two runs don't make it twice; `waiting`: see `held`."""
+        with writing(self.root):
             self._locks.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self._locks / f"{key}.lock")
-            lock.acquire()
-        try:
+        with held(self._locks / f"{key}.lock", waiting):
             yield
-        finally:
-            lock.release()
 
     @contextlib.contextmanager
     def workspace(self) -> Iterator[Path]:
         """A new folder on the store's file system, removed at the end; leftovers of killed runs are swept first."""
-        with _writing(self.root):
+        with writing(self.root):
             self._tmp.mkdir(parents=True, exist_ok=True)
             self._sweep()
             folder = self._tmp / uuid.uuid4().hex
@@ -149,7 +140,7 @@ class Store:
 
     def put(self, output: Path, manifest: Mapping[str, Any]) -> Artifact:
         """Make `output`, a folder of a workspace, the artifact of `manifest['key']`; its files become read-only."""
-        with _writing(self.root):
+        with writing(self.root):
             for path in output.rglob("*"):
                 if path.is_symlink():
                     raise StoreError(
@@ -158,14 +149,17 @@ class Store:
             entries = {
                 path.relative_to(output).as_posix(): _seal(path) for path in sorted(output.rglob("*")) if path.is_file()
             }
+            for path in (output, *(item for item in output.rglob("*") if item.is_dir())):
+                path.chmod(READABLE_FOLDER)  # whatever the umask: a container's user reads them too
             checked = Manifest.model_validate({**manifest, "files": entries})
             folder = self.path(checked.key)
             staged = output.with_name(f"{output.name}.artifact")
             staged.mkdir()
             output.rename(staged / FILES)
             write_synced(staged / MANIFEST, checked.model_dump_json(indent=1))
-            sync_folder(staged)
+            sync_tree(staged)
             folder.parent.mkdir(parents=True, exist_ok=True)
+            sync_folder(folder.parent.parent)
             try:
                 staged.rename(folder)
             except OSError as error:
@@ -186,7 +180,7 @@ class Store:
         self._discard(self.path(key))
 
     def _discard(self, folder: Path) -> None:
-        with _writing(self.root):
+        with writing(self.root):
             self._tmp.mkdir(parents=True, exist_ok=True)
             gone = self._tmp / f"discarded-{uuid.uuid4().hex}"
             with contextlib.suppress(FileNotFoundError):
@@ -206,54 +200,7 @@ def _seal(path: Path) -> FileEntry:
 
 def _intact(path: Path, entry: FileEntry) -> bool:
     """Whether a file is what the manifest says; its content is read only if its time stamp changed."""
-    try:
-        stat = path.stat()
-        if stat.st_size != entry.size:
-            return False
-        return stat.st_mtime_ns == entry.mtime_ns or digest_file(path) == entry.sha256
-    except OSError:
+    stat = path.stat()
+    if stat.st_size != entry.size:
         return False
-
-
-def write_synced(path: Path, text: str) -> None:
-    """Write a file and wait until it is on the disk."""
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Wait until a folder's entries are on the disk."""
-    if not hasattr(os, "O_DIRECTORY"):  # Windows has no such call, and needs none
-        return
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _writing(root: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into words."""
-    try:
-        yield
-    except OSError as error:
-        raise storage_error(root, error) from error
-
-
-def storage_error(root: Path, error: OSError) -> StoreError:
-    """A StoreError that says what to do about a full disk or a forbidden folder."""
-    where = error.filename or root
-    return StoreError(
-        f"can't write to {where}", why=error.strerror or str(error), hint=STORAGE_HINTS.get(error.errno or 0, "")
-    )
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file of ours, or None where there is none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
+    return stat.st_mtime_ns == entry.mtime_ns or digest_file(path) == entry.sha256

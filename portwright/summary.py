@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from portwright.digests import digest_file
 from portwright.executor import Done
 from portwright.gates import failed, judge
 from portwright.history import sample_lines
@@ -65,13 +64,13 @@ def build_result(outcomes: Outcomes) -> RunResult:
     nodes = tuple(Placed.model_validate(part) for part in bench["placement"])
     placement = Placement(runtime=plan.target.file.runtime.name, nodes=nodes)
     ratio = bench["latency_ratio"]
-    gates = judge(recipe.gates, similarity, placement, ratio)
+    gates = judge(recipe.gates, similarity, placement, None if bench["verdict"] == "invalid" else ratio)
     measurement, artifact = outcomes.benchmark.measurement, outcomes.package.artifact
     assert measurement is not None
     assert artifact is not None
     return RunResult(
         recipe=recipe.name,
-        recipe_digest=digest_file(recipe.path),
+        recipe_digest=recipe.digest,
         target=plan.target.name,
         engine=plan.engine,
         status="failed" if failed(gates) else "passed",

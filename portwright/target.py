@@ -11,7 +11,7 @@ from pydantic import Field
 
 from portwright.checked import StrictModel, read_text, validate
 from portwright.errors import RecipeError, UsageError
-from portwright.naming import suggestion
+from portwright.naming import suggestion, user_path
 from portwright.recipe import Recipe, load_recipe, steps
 from portwright.stages import StageLibrary
 from portwright.toolchain import Toolchain
@@ -114,7 +114,7 @@ class Catalog:
         if not asked.strip():
             raise UsageError("--recipe is empty", hint="a recipe's name, a file, or leave it out for the default one")
         if asked.endswith(".json") or "/" in asked:
-            return [self._from_file(Path(asked).expanduser(), targets)]
+            return [self._from_file(user_path(asked), targets)]
         owner = self._recipe_targets.get(asked)
         if owner is None:
             raise UsageError(f"unknown recipe {asked!r}", hint=suggestion(asked, self._recipe_targets))

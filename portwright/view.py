@@ -16,9 +16,10 @@ from typing import Any
 from filelock import FileLock
 
 from portwright.digests import digest_file
+from portwright.disk import read_json, storage_error, sync_folder, sync_tree, write_synced
 from portwright.results import RunResult
 from portwright.sources import ModelSource
-from portwright.store import Artifact, read_json, storage_error, sync_folder, write_synced
+from portwright.store import Artifact
 
 RESULT = "result.json"
 MEASUREMENTS = "measurements.jsonl"
@@ -63,11 +64,6 @@ class Views:
         except OSError as error:
             raise storage_error(self._root, error) from error
 
-    def read(self, model: ModelSource, recipe: str) -> dict[str, Any] | None:
-        """The last `result.json` of a recipe on a model, or None."""
-        value = read_json(self.model_folder(model) / recipe / RESULT)
-        return value if isinstance(value, dict) else None
-
     def manifest(self, model: ModelSource, recipe: str) -> dict[str, Any] | None:
         """The last `manifest.json` of a recipe on a model, or None."""
         value = read_json(self.model_folder(model) / recipe / MANIFEST)
@@ -83,9 +79,7 @@ class Views:
     ) -> Path:
         parent = self.model_folder(model)
         parent.mkdir(parents=True, exist_ok=True)
-        owner = parent / OWNER
-        if not owner.exists():
-            owner.write_text(json.dumps({"source": model.text, "identity": model.identity}))
+        _own(parent, model)
         view = parent / result.recipe
         for leftover in parent.glob(f".{result.recipe}.*"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -95,17 +89,26 @@ class Views:
             _link_tree(deploy.files, fresh / DEPLOY)
             if result.status == "failed":
                 reasons = [gate.reason for gate in result.gates if not gate.passed]
-                (fresh / DEPLOY / REJECTED).write_text("Don't ship this: a gate failed.\n" + "\n".join(reasons) + "\n")
+                text = "Don't ship this: a gate failed.\n" + "\n".join(reasons) + "\n"
+                write_synced(fresh / DEPLOY / REJECTED, text)
             write_synced(fresh / RESULT, result.model_dump_json(indent=2) + "\n")
             write_synced(fresh / MEASUREMENTS, "".join(json.dumps(sample) + "\n" for sample in samples))
             files = _files(fresh, deploy)
             write_synced(fresh / MANIFEST, json.dumps({**about, "files": files}, indent=1) + "\n")
-            sync_folder(fresh)
+            sync_tree(fresh)
             _exchange(fresh, view)
             sync_folder(parent)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         return view
+
+
+def _own(folder: Path, model: ModelSource) -> None:
+    """Say whose folder this is, as the model is now: written whole or not at all."""
+    owner = folder / OWNER
+    fresh = owner.with_name(f"{OWNER}.{uuid.uuid4().hex[:8]}")
+    write_synced(fresh, json.dumps({"source": model.text, "identity": model.identity}))
+    fresh.replace(owner)
 
 
 def _same_model(known: object, owner: Mapping[str, str]) -> bool:

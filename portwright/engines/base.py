@@ -37,7 +37,7 @@ class Job:
     hub_cache: Path | None = None
     """The caller's HF_HOME, if it exists: offered read-only to a stage with network, and filled after its success."""
     label: str = ""
-    """Readable name, for container names and messages: `recipe/stage`."""
+    """Readable name, for container names and messages: `target/stage`."""
     also_versions: Sequence[str] = ()
     """Further distributions whose versions the result records."""
     deadline_s: float = 7200.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from portwright.checked import StrictModel
-from portwright.engines.base import Event, Job, Outcome
+from portwright.engines.base import Event, EventSink, Job, Outcome
 from portwright.errors import DataError, ModelError, PortwrightError, StageFailedError, StoreError
 from portwright.packages import PackageSettings
 
@@ -152,17 +153,31 @@ def network_environment(settings: PackageSettings) -> dict[str, str]:
     return passed
 
 
-def merge_hub_cache(fresh: Path, cache: Path) -> None:
-    """Move what a fetch brought into the caller's HF_HOME: links kept, nothing overwritten but branch references."""
-    for path in sorted(fresh.rglob("*")):
-        target = cache / path.relative_to(fresh)
-        if path.is_dir() and not path.is_symlink():
-            target.mkdir(parents=True, exist_ok=True)
-        elif path.is_symlink():
-            if not os.path.lexists(target):
-                target.symlink_to(path.readlink())
-        elif not target.exists() or path.parent.name == "refs":
-            # Beside the target first: a reader never sees half a file.
-            beside = target.with_name(f".{target.name}.{os.getpid()}")
+def merge_hub_cache(fresh: Path, cache: Path, on_event: EventSink) -> None:
+    """Move what a fetch brought into the caller's HF_HOME: links kept, nothing overwritten but branch references.
+
+    The stage's output is whole without it: a cache that can't be written is said and costs nothing but a later download.
+    """
+    try:
+        for path in sorted(fresh.rglob("*")):
+            _merge(path, cache / path.relative_to(fresh), path.relative_to(fresh).parts)
+    except OSError as error:
+        why = f"{error.filename or cache}: {error.strerror or error}"
+        on_event(Event(kind="log", text=f"what was fetched is not kept in the hub cache {cache} ({why})"))
+
+
+def _merge(path: Path, target: Path, parts: tuple[str, ...]) -> None:
+    if path.is_symlink():
+        # Another program may have put it there at this moment.
+        with contextlib.suppress(FileExistsError):
+            target.symlink_to(path.readlink())
+    elif path.is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+    elif not target.exists() or parts[2:3] == ("refs",):  # hub/<repository>/refs/<branch>, or refs/pr/<number>
+        # Beside the target first: a reader never sees half a file.
+        beside = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
             shutil.copyfile(path, beside)
             beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)

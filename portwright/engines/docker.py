@@ -11,6 +11,7 @@ from filelock import FileLock
 from portwright.engines.base import EngineKind, Event, EventSink, Job, Outcome
 from portwright.engines.call import merge_hub_cache, read_outcome
 from portwright.engines.docker_api import connect, docker_answers, engine_errors, engine_host
+from portwright.engines.docker_base import pull_base
 from portwright.engines.docker_container import Limits, container_options, run_container
 from portwright.engines.docker_files import Desk, Exchange, bound, copied, shares_files
 from portwright.engines.docker_image import build_toolchain, find_image
@@ -44,12 +45,17 @@ class DockerEngine:
         reap(self._client)
 
     def prepare(self, toolchain: Toolchain, on_event: EventSink) -> bool:
-        """Build the image of a toolchain unless the engine has it; True if it was built."""
-        if find_image(self._client, toolchain):
+        """Build the image of a toolchain unless the engine has it; True if it was built.
+
+        One on a stand-in for a pinned base serves only while the registry doesn't answer.
+        """
+        if find_image(self._client, toolchain, stand_ins=False):
             return False
         self._folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self._folder / "build.lock"):
-            if find_image(self._client, toolchain):
+            if find_image(self._client, toolchain, stand_ins=False):
+                return False
+            if find_image(self._client, toolchain) and not pull_base(self._client, toolchain.base, on_event):
                 return False
             build_toolchain(self._client, toolchain, self._settings, self._folder / "logs", on_event)
         return True
@@ -71,7 +77,7 @@ class DockerEngine:
                 raise self._out_of_memory(job)
             outcome = read_outcome(job, desk.call, end.exit_code)
             if job.network and job.hub_cache:
-                merge_hub_cache(desk.fills, job.hub_cache)
+                merge_hub_cache(desk.fills, job.hub_cache, on_event)
             return outcome
 
     def close(self) -> None:

@@ -28,7 +28,10 @@ def engine_host() -> str:
     """The engine's address, found as the docker client does: DOCKER_HOST, the current context, the default socket."""
     if host := os.environ.get("DOCKER_HOST"):
         return host
-    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    try:
+        folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    except RuntimeError:  # a user without a home has no configuration
+        return DEFAULT_HOST
     name = os.environ.get("DOCKER_CONTEXT") or _read_object(folder / "config.json").get("currentContext")
     if not isinstance(name, str) or name == "default":
         return DEFAULT_HOST

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,7 @@ from portwright.engines.base import Event, EventSink
 from portwright.engines.docker_api import engine_errors, import_tar
 from portwright.engines.docker_apt import apt_proxies, debian_sources
 from portwright.engines.docker_tar import BLOCK
-from portwright.errors import EngineError, UsageError
+from portwright.errors import EngineError, RecipeError, UsageError
 from portwright.toolchain import BASE_VARIABLE
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ FAILED_HINT = f"the log says why; mmdebstrap needs root, or user namespaces (apt
 NO_TRACES = 'rm -rf "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d "$1"/etc/apt/apt.conf.d/99mmdebstrap'
 """A hook: the base must not say which mirror it came from."""
 UNREACHABLE = (500, 502, 503, 504)
+STANDS_IN = "no base from the registry ({}): a bootstrapped one stands in for it, and the next run asks again"
 REFUSED = ("unauthorized", "denied", "manifest unknown", "not found", "no space left")
 
 
@@ -60,24 +62,41 @@ class BaseSpec(StrictModel):
     bootstrap: BootstrapSpec
 
 
-def ensure_base(client: docker.DockerClient, folder: Path, log: Path, on_event: EventSink) -> str:
-    """The tag of the base image (BuildKit takes no bare id), pulled or bootstrapped if the engine hasn't got it."""
-    path = folder / BASE_FILE
-    spec = validate(BaseSpec, tomllib.loads(read_text(path, "base")), path, "base")
+@dataclass(frozen=True)
+class Base:
+    """A base image's local tag (BuildKit takes no bare id), and whether it stands in for a pinned one."""
+
+    tag: str
+    stands_in: bool
+
+
+def ensure_base(client: docker.DockerClient, folder: Path, log: Path, on_event: EventSink) -> Base:
+    """The base image, pulled or bootstrapped if the engine hasn't got it."""
+    spec = _spec(folder)
     reference = _reference(spec.registry)
     if reference and (pulled := _pull(client, reference, on_event)):
-        return pulled
+        return Base(pulled, stands_in=False)
     tag = f"{REPOSITORY}:{digest_json(spec.bootstrap.model_dump(mode='json'))[:12]}"
     with engine_errors("look for the base image"):
-        if not client.images.list(name=tag):
-            _bootstrap(client, spec.bootstrap, tag, log, on_event)
-    return tag
+        there = bool(client.images.list(name=tag))
+    if not there:
+        _bootstrap(client, spec.bootstrap, tag, log, on_event)
+    return Base(tag, stands_in=bool(reference))
 
 
-def base_reference(folder: Path) -> str:
-    """The registry image that is asked for as the base, `name@sha256:…`; empty where none is."""
+def pull_base(client: docker.DockerClient, folder: Path, on_event: EventSink) -> bool:
+    """Whether the engine has the base that is pinned by digest, or could pull it."""
+    reference = _reference(_spec(folder).registry)
+    return bool(reference) and _pull(client, reference, on_event) is not None
+
+
+def _spec(folder: Path) -> BaseSpec:
     path = folder / BASE_FILE
-    return _reference(validate(BaseSpec, tomllib.loads(read_text(path, "base")), path, "base").registry)
+    try:
+        value = tomllib.loads(read_text(path, "base"))
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"base {path} is not TOML", why=str(error)) from None
+    return validate(BaseSpec, value, path, "base")
 
 
 def _reference(spec: RegistrySpec) -> str:
@@ -98,24 +117,22 @@ def _pull(client: docker.DockerClient, reference: str, on_event: EventSink) -> s
     """A local tag of an image by digest: the engine's own, or pulled; None where the registry doesn't answer."""
     import docker
 
-    with engine_errors("look for the base image"):
+    with engine_errors(f"get the base image {reference}"):
         try:
             image = client.images.get(reference)
         except docker.errors.ImageNotFound:
-            image = None
-    try:
-        if image is None:
             on_event(Event(kind="log", text=f"pulling {reference}"))
-            image = client.images.pull(reference)
-    except docker.errors.APIError as error:
-        why = str(error.explanation or error)
-        if error.status_code not in UNREACHABLE or any(word in why for word in REFUSED):
-            hint = "check its name and digest, and `docker login` where it is private"
-            raise EngineError(f"the registry gives no base image {reference}", why=why, hint=hint) from None
-        on_event(Event(kind="log", text=f"no base from the registry ({why}): bootstrapping one"))
-        return None
-    version = reference.rpartition(":")[2][:12]
-    image.tag(REPOSITORY, version)
+            try:
+                image = client.images.pull(reference)
+            except docker.errors.APIError as error:
+                why = str(error.explanation or error)
+                if error.status_code not in UNREACHABLE or any(word in why for word in REFUSED):
+                    hint = "check its name and digest, and `docker login` where it is private"
+                    raise EngineError(f"the registry gives no base image {reference}", why=why, hint=hint) from None
+                on_event(Event(kind="log", text=STANDS_IN.format(why)))
+                return None
+        version = reference.rpartition(":")[2][:12]
+        image.tag(REPOSITORY, version)
     return f"{REPOSITORY}:{version}"
 
 

@@ -218,6 +218,6 @@ def _given(
     for role, path in job.inputs.items():
         if path.is_file():
             yield f"in/{role}", desk.scratch
-        yield from tree(paths.inputs[role].removeprefix("/given/"), path.resolve())
+        yield from tree(paths.inputs[role].removeprefix("/given/"), path)
     if certificate and job.network:
-        yield "certificates.crt", certificate
+        yield "certificates.crt", certificate.resolve()

@@ -19,26 +19,32 @@ from portwright.engines.buildkit import build_context, build_image
 from portwright.engines.docker_api import engine_errors, import_tar
 from portwright.engines.docker_base import ensure_base
 from portwright.engines.docker_tar import tar_stream
-from portwright.packages import PackageSettings, local_path
+from portwright.packages import PackageSettings, index_path, local_path
 from portwright.toolchain import Toolchain, normalize
 
 if TYPE_CHECKING:
     import docker
 
 TOOLCHAIN_LABEL = "portwright.toolchain"
-BASE_LABEL = "portwright.base"
+STAND_IN_LABEL = "portwright.base-fallback"
+"""Marks an image whose base is not the one that its digest names: no registry answered when it was built."""
 WHEELS_REPOSITORY = "portwright/wheels"
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 INSTALL = "install.sh"
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
-def find_image(client: docker.DockerClient, toolchain: Toolchain) -> str | None:
-    """The id of a toolchain's image, by its label; None if it isn't there."""
+def find_image(client: docker.DockerClient, toolchain: Toolchain, *, stand_ins: bool = True) -> str | None:
+    """The id of a toolchain's image, by its label; None if it isn't there.
+
+    One that was built on a stand-in for a pinned base is found only if `stand_ins`, and only where no other is.
+    """
     wanted = f"{TOOLCHAIN_LABEL}={toolchain.digest('docker')}"
     with engine_errors(f"look for the image of {toolchain.name}"):
         found = client.images.list(filters={"label": wanted})
-    return str(found[0].id) if found else None
+        usual = [image for image in found if STAND_IN_LABEL not in image.labels]
+    chosen = usual or (found if stand_ins else [])
+    return str(chosen[0].id) if chosen else None
 
 
 def build_toolchain(
@@ -48,15 +54,16 @@ def build_toolchain(
     logs.mkdir(parents=True, exist_ok=True)
     base = ensure_base(client, toolchain.base, logs / "base.log", on_event)
     wheels = _wheels_image(client, local_wheels(toolchain, settings))
-    arguments = {"BASE": base, **({"WHEELS": wheels} if wheels else {})}
+    arguments = {"BASE": base.tag, **({"WHEELS": wheels} if wheels else {})}
     # BuildKit keeps these out of the history and out of the cache's keys.
     arguments |= {name: os.environ[name] for name in PROXIES if name in os.environ}
     digest = toolchain.digest("docker")
+    mark = "-fallback" if base.stands_in else ""
     build_image(
         client,
         build_context(_context(toolchain, settings, with_wheels=wheels is not None)),
-        tag=f"portwright/{toolchain.name}:{digest[:12]}",
-        labels={TOOLCHAIN_LABEL: digest, BASE_LABEL: str(client.images.get(base).id)},
+        tag=f"portwright/{toolchain.name}:{digest[:12]}{mark}",
+        labels={TOOLCHAIN_LABEL: digest, **({STAND_IN_LABEL: base.tag} if base.stands_in else {})},
         arguments=arguments,
         log=logs / f"{toolchain.name}-{digest[:12]}.log",
         on_event=on_event,
@@ -79,8 +86,8 @@ def _context(toolchain: Toolchain, settings: PackageSettings, *, with_wheels: bo
 def settings_file(settings: PackageSettings, *, with_wheels: bool) -> str:
     """The package settings as the builder's shell reads them; folders of this machine come as an image of wheels."""
     inside = PackageSettings(
-        index=settings.index if settings.index and local_path(settings.index) is None else None,
-        extra_indexes=tuple(place for place in settings.extra_indexes if local_path(place) is None),
+        index=settings.index if settings.index and index_path(settings.index) is None else None,
+        extra_indexes=tuple(place for place in settings.extra_indexes if index_path(place) is None),
         find_links=(
             *(place for place in settings.find_links if local_path(place) is None),
             *(("/local/wheels",) if with_wheels else ()),
@@ -146,5 +153,5 @@ def _wheels_image(client: docker.DockerClient, wheels: list[Path]) -> str | None
     tag = f"{WHEELS_REPOSITORY}:{identity[:12]}"
     with engine_errors("keep this machine's own wheels for the build"):
         if not client.images.list(name=tag):
-            import_tar(client, tar_stream((f"wheels/{path.name}", path) for path in wheels), tag)
+            import_tar(client, tar_stream((f"wheels/{path.name}", path.resolve()) for path in wheels), tag)
         return tag

@@ -38,35 +38,61 @@ def tar_stream(members: Iterable[tuple[str, Path]], owner: tuple[int, int] = (0,
 
 
 def tree(prefix: str, root: Path) -> Iterator[tuple[str, Path]]:
-    """Members for a file, or for a folder with all in it, under the name `prefix`."""
+    """Members for a file, or for a folder with all in it, under the name `prefix`. A link to it is followed."""
+    root = root.resolve()
     yield prefix, root
     if root.is_dir():
         yield from ((f"{prefix}/{path.relative_to(root).as_posix()}", path) for path in sorted(root.rglob("*")))
 
 
 def extract(blocks: Iterable[bytes], folder: Path) -> None:
-    """Write what the engine sent (one top folder, left out) into `folder`; EngineError for a name that leads outside.
+    """Write what the engine sent (one top folder, left out) into `folder`.
 
+    EngineError for a name that leads outside, for what is neither file, folder nor link, and for a broken stream.
     By hand: tarfile's own filters came with Python 3.11.4, and Debian 12 has 3.11.2.
     """
-    with tarfile.open(fileobj=io.BufferedReader(_Blocks(blocks), BLOCK), mode="r|") as tar:
-        for member in tar:
-            parts = PurePosixPath(member.name).parts[1:]
-            if not parts:
-                continue
-            target = folder.joinpath(*parts)
-            inside = ".." not in parts and not any(parent.is_symlink() for parent in _between(folder, target))
-            if not inside or (member.issym() and not _stays(member.linkname, len(parts) - 1)):
-                raise EngineError(f"the engine sent {member.name!r}, which leads out of its folder")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if member.isdir():
-                target.mkdir(exist_ok=True)
-            elif member.issym():
-                target.symlink_to(member.linkname)
-            elif member.isfile() and (content := tar.extractfile(member)) is not None:
-                with target.open("wb") as file:
-                    shutil.copyfileobj(content, file, BLOCK)
-                target.chmod(member.mode & 0o777)
+    try:
+        with tarfile.open(fileobj=io.BufferedReader(_Blocks(blocks), BLOCK), mode="r|") as tar:
+            for member in tar:
+                target = _inside(folder, member.name, member)
+                if target is not None:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    _write(tar, member, folder, target)
+    except tarfile.TarError as error:
+        raise EngineError("the engine sent files that can't be read", why=str(error)) from None
+
+
+def _inside(folder: Path, name: str, member: tarfile.TarInfo) -> Path | None:
+    """Where a name of the stream lies under `folder`; None for the top itself."""
+    parts = PurePosixPath(name).parts[1:]
+    if not parts:
+        return None
+    target = folder.joinpath(*parts)
+    inside = ".." not in parts and not any(parent.is_symlink() for parent in _between(folder, target))
+    if not inside or (member.issym() and not _stays(member.linkname, len(parts) - 1)):
+        raise EngineError(f"the engine sent {member.name!r}, which leads out of its folder")
+    return target
+
+
+def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, target: Path) -> None:
+    if member.isdir():
+        target.mkdir(exist_ok=True)
+    elif member.issym():
+        target.symlink_to(member.linkname)
+    elif member.islnk():
+        # The second name of a file that came before.
+        source = _inside(folder, member.linkname, member)
+        if source is None or source.is_symlink() or not source.is_file():
+            raise EngineError(
+                f"the engine sent {member.name!r}, a second name of {member.linkname!r}, which is no file"
+            )
+        target.hardlink_to(source)
+    elif member.isfile() and (content := tar.extractfile(member)) is not None:
+        with target.open("wb") as file:
+            shutil.copyfileobj(content, file, BLOCK)
+        target.chmod(member.mode & 0o777)
+    else:
+        raise EngineError(f"the engine sent {member.name!r}, which is neither a file, a folder nor a link")
 
 
 def _between(folder: Path, target: Path) -> Iterator[Path]:

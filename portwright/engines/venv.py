@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import uv
-from filelock import FileLock
 
 from portwright.engines.base import EngineKind, Event, EventSink, Job, Outcome
 from portwright.engines.call import (
@@ -26,15 +23,24 @@ from portwright.engines.call import (
     read_outcome,
     write_call,
 )
+from portwright.engines.child import running
 from portwright.errors import EngineError
 from portwright.packages import PackageSettings, install_hint
 from portwright.toolchain import Toolchain
 
 READY = ".portwright-ready"
 BIN = "Scripts" if sys.platform == "win32" else "bin"
-PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
-"""What a stage may see of the caller's environment: enough to start, nothing that changes a result by surprise."""
+PASSED_ON = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+"""What a stage may see of the caller's environment: enough to start it.
+
+The last two choose numpy's kernels. They are in no key, as the processor is in none, and may change last digits; they
+are passed on because on some processors what OpenBLAS chooses by itself computes wrongly.
+"""
 LOCKED_PYTHON = "3.11"
+NO_PYTHON_HINT = (
+    f"install it (apt-get install python{LOCKED_PYTHON} where your release has it, "
+    f"or .venv/bin/uv python install {LOCKED_PYTHON}), or use --engine=docker"
+)
 LAST_LINES = 12
 GRACE_S = 5.0
 
@@ -55,17 +61,10 @@ class VenvEngine:
         if (folder / READY).is_file():
             return False
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
+        with _locked(folder.with_suffix(".lock"), on_event) as lock:
             if (folder / READY).is_file():
                 return False
-            # A folder without the mark was cut short: uv's hard links make starting over cheap.
-            shutil.rmtree(folder, ignore_errors=True)
-            log = folder.with_suffix(".log")
-            log.write_text("")
-            self._uv(["venv", "--python", self._python(), str(folder)], toolchain, log, on_event)
-            install = ["pip", "install", "--require-hashes", "--no-deps", "--requirements", str(toolchain.lock)]
-            self._uv([*install, "--python", str(folder / BIN / "python")], toolchain, log, on_event)
-            (folder / READY).write_text(toolchain.digest(self.kind))
+            self._make(toolchain, lock, on_event)
         return True
 
     def folder(self, toolchain: Toolchain) -> Path:
@@ -98,27 +97,24 @@ class VenvEngine:
             )
             outcome = read_outcome(job, folder, exit_code)
             if job.network and job.hub_cache:
-                merge_hub_cache(fills, job.hub_cache)
+                merge_hub_cache(fills, job.hub_cache, on_event)
             return outcome
 
     def close(self) -> None:
         """Nothing stays open between calls."""
 
     def _execute(self, command: list[str], job: Job, scratch: Path, on_event: EventSink) -> int:
+        # The stage ends itself at its deadline; this one is for a stage whose interpreter no longer answers.
+        deadline_s = job.deadline_s + GRACE_S
         environment = self._environment(job, scratch)
-        with job.log.open("wb") as log, _child(command, environment, log, scratch) as child:
-            # The stage ends itself at its deadline; this is for a stage whose interpreter no longer answers.
-            killer = threading.Timer(job.deadline_s + GRACE_S, child.kill)
-            killer.daemon = True
-            killer.start()
-            try:
-                assert child.stdout is not None
-                for line in child.stdout:
-                    if event := parse_event(line):
-                        on_event(event)
-                return child.wait()
-            finally:
-                killer.cancel()
+        with (
+            job.log.open("wb") as log,
+            running(command, environment, errors_to=log, cwd=scratch, deadline_s=deadline_s) as child,
+        ):
+            for line in child.lines():
+                if event := parse_event(line):
+                    on_event(event)
+            return child.end()
 
     def _environment(self, job: Job, scratch: Path) -> dict[str, str]:
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
@@ -136,64 +132,75 @@ class VenvEngine:
             environment |= network_environment(self._settings)
         return environment
 
-    def _python(self) -> str:
-        """The Python the locks were made for: this one, or the one that uv finds on the machine."""
-        this = f"{sys.version_info.major}.{sys.version_info.minor}"
-        return sys.executable if this == LOCKED_PYTHON else LOCKED_PYTHON
+    def _make(self, toolchain: Toolchain, lock: int, on_event: EventSink) -> None:
+        """Make the environment anew; EngineError if uv fails."""
+        folder = self.folder(toolchain)
+        # A folder without the mark was cut short: uv's hard links make starting over cheap.
+        shutil.rmtree(folder, ignore_errors=True)
+        log = folder.with_suffix(".log")
+        log.write_text("")
+        install = ["pip", "install", "--require-hashes", "--no-deps", "--requirements", str(toolchain.lock)]
+        for arguments in (
+            ["venv", "--python", self._python(lock), str(folder)],
+            [*install, "--python", str(folder / BIN / "python")],
+        ):
+            code, lines = self._uv(arguments, lock, log, on_event)
+            if code != 0:
+                raise EngineError(
+                    f"can't make the virtual environment of toolchain {toolchain.name!r}",
+                    why="\n       ".join(lines),
+                    hint=install_hint("\n".join(lines)),
+                    log=log,
+                )
+        (folder / READY).write_text(toolchain.digest(self.kind))
 
-    def _uv(self, arguments: list[str], toolchain: Toolchain, log: Path, on_event: EventSink) -> None:
+    def _python(self, lock: int) -> str:
+        """The Python the locks were made for: this one, or the one that uv finds on the machine."""
+        if f"{sys.version_info.major}.{sys.version_info.minor}" == LOCKED_PYTHON:
+            return sys.executable
+        code, lines = self._uv(["python", "find", LOCKED_PYTHON], lock, Path(os.devnull), lambda _: None)
+        if code != 0 or not lines:
+            raise EngineError(
+                f"the toolchain locks are for Python {LOCKED_PYTHON}, which isn't on this machine",
+                why="\n       ".join(lines),
+                hint=NO_PYTHON_HINT,
+            )
+        return lines[-1]
+
+    def _uv(self, arguments: list[str], lock: int, log: Path, on_event: EventSink) -> tuple[int, list[str]]:
+        """Run uv: its exit code and last lines. It holds the lock itself, so that it outlives no lock if this dies."""
         command = [uv.find_uv_bin(), "--no-config", "--no-progress", "--no-python-downloads", *arguments]
         environment = os.environ | self._settings.uv_environment()
         environment.pop("VIRTUAL_ENV", None)
-        tail: deque[str] = deque(maxlen=LAST_LINES)
-        with (
-            log.open("a") as file,
-            subprocess.Popen(
-                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-            ) as child,
-        ):
-            assert child.stdout is not None
-            for line in child.stdout:
+        if _homeless():
+            # uv would keep its cache in the current folder.
+            environment.setdefault("UV_NO_CACHE", "1")
+        last: deque[str] = deque(maxlen=LAST_LINES)
+        with log.open("a") as file, running(command, environment, held=[lock]) as child:
+            for line in child.lines():
                 file.write(line)
-                tail.append(line.rstrip())
-                on_event(Event(kind="log", text=line.strip()))
-        if child.returncode != 0:
-            raise EngineError(
-                f"can't make the virtual environment of toolchain {toolchain.name!r}",
-                why="\n       ".join(line for line in tail if line),
-                hint=install_hint("\n".join(tail)),
-                log=log,
-            )
+                if line.strip():
+                    last.append(line.strip())
+                    on_event(Event(kind="log", text=line.strip()))
+            return child.end(), list(last)
+
+
+def _homeless() -> bool:
+    """Whether this user has no home: HOME unset, and no entry among the system's users (a container's, often)."""
+    try:
+        Path.home()
+    except RuntimeError:
+        return not os.environ.get("XDG_CACHE_HOME")
+    return False
 
 
 @contextmanager
-def _child(
-    command: list[str], environment: Mapping[str, str], log: object, cwd: Path
-) -> Iterator[subprocess.Popen[str]]:
-    """A stage's process in a group of its own, so that nothing of it is left however this ends."""
-    child = subprocess.Popen(
-        command,
-        env=dict(environment),
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=log,  # type: ignore[call-overload]
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    try:
-        yield child
-    finally:
-        if child.poll() is None:
-            _kill_group(child)
-            child.wait()
-        if child.stdout:
-            child.stdout.close()
-
-
-def _kill_group(child: subprocess.Popen[str]) -> None:
-    if sys.platform == "win32":
-        child.kill()
-    else:
-        os.killpg(child.pid, signal.SIGKILL)
+def _locked(path: Path, on_event: EventSink) -> Iterator[int]:
+    """Hold an advisory lock on a file; its descriptor, which a child may inherit. Says so where it has to wait."""
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_event(Event(kind="log", text="another run makes this environment: waiting for it"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()

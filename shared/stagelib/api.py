@@ -2,7 +2,8 @@
 
 A stage is a module of `stagelib.stages` with three names: `Params` (a frozen dataclass, its fields the recipe's keys),
 `STAGE` (a `Stage`: what it takes and needs) and `run(call, params) -> Result`. The host reads the first two to check
-recipes and to compute keys, so a stage module imports nothing but the standard library and this module at its top.
+recipes and to compute keys, so a stage module imports at its top nothing but the standard library, this module, and
+modules of stagelib that keep to the same rule; what needs a vendor's package or numpy is imported inside `run`.
 """
 
 from __future__ import annotations

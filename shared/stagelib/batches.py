@@ -37,6 +37,14 @@ def count(rows: Rows) -> int:
     return len(next(iter(rows.values())))
 
 
+def calibration_facts(used: int, asked: int) -> dict[str, int | str]:
+    """What a quantizer reports of its calibration; a note where there were fewer texts than asked."""
+    facts: dict[str, int | str] = {"calibration_samples": used, "calibration_samples_asked": asked}
+    if used < asked:
+        facts["note"] = f"the data holds {used} calibration texts, and {asked} were asked for"
+    return facts
+
+
 def take(rows: Rows, start: int, size: int) -> dict[str, NDArray[np.int64]]:
     """`size` rows from `start` on, going round at the end, so that a model of fixed batch size is always full."""
     chosen = np.arange(start, start + size) % count(rows)

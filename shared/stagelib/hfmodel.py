@@ -29,6 +29,25 @@ OTHERS = frozenset(
         POOLING,
     }
 )
+# Types whose positions start behind the padding token's id, so that a position table of 514 takes 512 tokens.
+OFFSET_POSITIONS = frozenset(
+    {
+        "camembert",
+        "data2vec-text",
+        "esm",
+        "ibert",
+        "lilt",
+        "longformer",
+        "luke",
+        "markuplm",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    }
+)
 
 
 def wanted(names: Collection[str]) -> list[str]:
@@ -85,6 +104,17 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not (folder / CONFIG).is_file():
         raise StageError(f"the model's folder has no {CONFIG}", hint=_OTHER_MODEL, kind="model")
     return _read_json(folder / CONFIG)
+
+
+def longest_text(config: dict[str, Any]) -> int | None:
+    """The most tokens that the model's positions serve; None where its configuration names no limit."""
+    positions = config.get("max_position_embeddings")
+    if not isinstance(positions, int) or positions < 1:
+        return None
+    if config.get("model_type") not in OFFSET_POSITIONS:
+        return positions
+    padding = config.get("pad_token_id")
+    return positions - (padding if isinstance(padding, int) else 1) - 1
 
 
 def leave_torch_out() -> None:

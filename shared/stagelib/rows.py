@@ -14,6 +14,8 @@ FILE = "rows.jsonl"
 LABEL = "label"
 JSON_LINES = (".jsonl", ".ndjson")
 PARQUET = ".parquet"
+SUFFIXES: tuple[str, ...] = (*JSON_LINES, PARQUET)
+"""Of the files that `read_file` takes, in lower case."""
 Row = Mapping[str, Any]
 Located = tuple[str, Row]
 """A row and where it stands, in words: `texts.jsonl line 3`."""
@@ -101,7 +103,7 @@ def read_file(path: Path, fields: Sequence[str]) -> Iterator[Located]:
         return _json_lines(path)
     if suffix == PARQUET:
         return _parquet(path, fields)
-    known = ", ".join((*JSON_LINES, PARQUET))
+    known = ", ".join(SUFFIXES)
     raise StageError(
         f"{path.name}: the suffix {suffix!r} names no known format", hint=f"known are {known}", kind="data"
     )
@@ -176,8 +178,11 @@ def _unreadable(path: Path, error: OSError) -> StageError:
 
 
 def read_texts(folder: Path, field: str) -> list[str]:
-    """One field of a folder's rows.jsonl: distinct texts, in order, none blank. StageError where there are none."""
-    texts: dict[str, str] = {}
+    """One field of a folder's rows.jsonl: distinct texts, in order, none blank. StageError where there are none.
+
+    White space at a text's ends is cut, so that two that differ in nothing else are one, wherever they are compared.
+    """
+    texts: dict[str, None] = {}
     with (folder / FILE).open(encoding="utf-8") as file:
         for line in file:
             value = json.loads(line).get(field)
@@ -185,10 +190,10 @@ def read_texts(folder: Path, field: str) -> list[str]:
                 raise StageError(
                     f"the data has no text field {field!r}", hint="name one of its text fields", kind="data"
                 )
-            if value.strip():
-                texts.setdefault(value.strip(), value)
+            if text := value.strip():
+                texts[text] = None
     if not texts:
         raise StageError(
             f"the data is empty: every {field!r} is blank", hint="--data=<file> names another", kind="data"
         )
-    return list(texts.values())
+    return list(texts)

@@ -41,7 +41,7 @@ def pool(hidden: Floats, mask: NDArray[np.int64], pooling: Pooling) -> Floats:
     kept = mask[..., None].astype(np.float64)
     if pooling == "max":
         masked = np.where(kept > 0, hidden, -np.inf).max(axis=1)
-        highest: Floats = np.where(np.isfinite(masked), masked, 0.0)
+        highest: Floats = np.where(kept.any(axis=1), masked, 0.0)
         return highest
     # Padding may hold anything, NaN as well: zero times NaN would be NaN.
     total: Floats = np.where(kept > 0, hidden, 0.0).sum(axis=1)
@@ -51,8 +51,9 @@ def pool(hidden: Floats, mask: NDArray[np.int64], pooling: Pooling) -> Floats:
 
 def normalized(embeddings: Floats) -> Floats:
     """Rows of [n, hidden] at length 1."""
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    unit: Floats = embeddings / np.maximum(lengths, np.finfo(np.float64).tiny)
+    with np.errstate(invalid="ignore"):  # infinity by infinity is NaN, as it should be
+        lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        unit: Floats = embeddings / np.maximum(lengths, np.finfo(np.float64).tiny)
     return unit
 
 
@@ -68,3 +69,18 @@ def unrelated_pairs(embeddings: Floats) -> float | None:
     if len(embeddings) < 2:  # noqa: PLR2004  # a pair
         return None
     return float(cosines(embeddings, np.roll(embeddings, 1, axis=0)).mean())
+
+
+def summarize(cosines: Floats) -> dict[str, Any]:
+    """Mean, minimum and every cosine of [n]; mean and minimum are NaN where one cosine is."""
+    return {
+        "mean": float(cosines.mean()),
+        "min": float(cosines.min()),
+        "samples": len(cosines),
+        "per_sample": listed(cosines.round(6)),
+    }
+
+
+def listed(values: NDArray[Any]) -> list[int | float | None]:
+    """A vector [n] as JSON: there is no NaN or infinity in it, so such a value is null."""
+    return [value if finite else None for value, finite in zip(values.tolist(), np.isfinite(values), strict=True)]

@@ -21,7 +21,7 @@ def recipe(tmp_path: Path) -> Path:
     """The fp32 recipe, with a model and data that the stand-in hub has."""
     value = read_json(FP32)
     value |= {"name": "hub", "model": {"source": MODEL}, "benchmark": {"min_runs": 5, "min_seconds": 0.1}}
-    value["data"]["xnli"] |= {"dataset": DATASET, "samples": 20}
+    value["data"]["xnli"] |= {"dataset": DATASET, "revision": "main", "samples": 20}
     value["evaluation"]["samples"] = 5
     path = tmp_path / "hub.json"
     path.write_text(json.dumps(value))

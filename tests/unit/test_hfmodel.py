@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from stagelib.api import StageError
-from stagelib.hfmodel import missing_files, read_config, refuse_remote_code, refuse_without_weights, wanted
+from stagelib.hfmodel import (
+    longest_text,
+    missing_files,
+    read_config,
+    refuse_remote_code,
+    refuse_without_weights,
+    wanted,
+)
 
 SMALL = ["config.json", "tokenizer.json"]
 
@@ -64,6 +71,21 @@ def test_a_broken_configuration(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(StageError, match=words) as caught:
         read_config(tmp_path)
     assert caught.value.kind == "model"
+
+
+@pytest.mark.parametrize(
+    ("config", "tokens"),
+    [
+        ({"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0}, 512),
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
+        ({"model_type": "xlm-roberta", "max_position_embeddings": 514}, 512),
+        ({"model_type": "mpnet", "max_position_embeddings": 514, "pad_token_id": None}, 512),
+        ({"model_type": "xlnet"}, None),
+        ({"model_type": "deberta", "max_position_embeddings": -1}, None),
+    ],
+)
+def test_how_many_tokens_the_positions_serve(config: dict[str, object], tokens: int | None) -> None:
+    assert longest_text(config) == tokens
 
 
 def test_remote_code_is_refused_for_types_of_its_own() -> None:

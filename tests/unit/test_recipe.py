@@ -89,6 +89,8 @@ def test_every_recipe_of_the_repository_is_good(path: Path) -> None:
         ("gates.similarity.mean", 1.5, ["gates.similarity.mean", "less than or equal to 1"]),
         ("gates.placement.on", [], ["gates.placement.on"]),
         ("benchmark", {"min_run": 3}, ["benchmark.min_run", "did you mean 'min_runs'"]),
+        ("benchmark", {"min_seconds": 9.0, "max_seconds": 1.0}, ["benchmark", "min_seconds must lie between"]),
+        ("stages.0", {"stage": "export", "opset": 99}, ["stages[0]", "opset must be 14 to 20"]),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, place: str, value: object, words: list[str]) -> None:
@@ -109,6 +111,8 @@ def test_what_is_wrong_is_named(tmp_path: Path, place: str, value: object, words
         ("null", ["JSON object"]),
         ('{"name": "a", "name": "b"}', ["'name' stands twice"]),
         ('{"name": NaN}', ["NaN"]),
+        ('{"input": {"batch_size": 1' + "0" * 5000 + "}}", ["a number that can't be"]),
+        ('{"gates": {"similarity": {"mean": 1e999}}}', ["gates.similarity.mean", "finite"]),
         ("[" * 100_000, ["nested too deeply"]),
     ],
 )

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from stagelib.api import StageError
-from stagelib.rows import Collected, collect, read_file, read_texts, refuse_empty
+from stagelib.rows import SUFFIXES, Collected, collect, read_file, read_texts, refuse_empty
+from stagelib.split import split
 
 FIELDS = ("text", "label")
 
@@ -41,6 +42,28 @@ def test_one_field_is_distinct_by_itself(tmp_path: Path) -> None:
     assert read_texts(tmp_path, "a") == ["x", "y"]
     with pytest.raises(StageError, match="no text field 'c'"):
         read_texts(tmp_path, "c")
+
+
+def test_white_space_at_the_ends_makes_no_second_text(tmp_path: Path) -> None:
+    texts = {"calibration": ["x y ", "p", " q"], "evaluation": ["\tx y", "p\u00a0", "q", "r\n", "s"]}
+    read = {}
+    for name, values in texts.items():
+        (tmp_path / name).mkdir()
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps({"text": value}) + "\n" for value in values), encoding="utf-8")
+        kept(path, tmp_path / name)
+        read[name] = read_texts(tmp_path / name, "text")
+    assert read == {"calibration": ["x y", "p", "q"], "evaluation": ["x y", "p", "q", "r", "s"]}
+    chosen = split(read["calibration"], read["evaluation"], (3, 2))
+    assert (chosen.calibration, chosen.evaluation) == (("x y", "p", "q"), ("r", "s"))
+
+
+def test_every_suffix_named_is_read_and_no_other(tmp_path: Path) -> None:
+    for suffix in SUFFIXES:
+        read_file(tmp_path / f"t{suffix.upper()}", FIELDS)
+    with pytest.raises(StageError, match=r"known format") as caught:
+        read_file(tmp_path / "t.json", FIELDS)
+    assert all(suffix in caught.value.hint for suffix in SUFFIXES)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from portwright.digests import DigestMemory
-from portwright.errors import DataError, ModelError
+from portwright.errors import DataError, ModelError, UsageError
+from portwright.executor import plain_folder
 from portwright.sources import parse_data, parse_model
 from portwright.view import Views
 
@@ -50,6 +51,31 @@ def test_a_local_folder_is_known_by_what_stages_read(tmp_path: Path) -> None:
     assert parse_model(str(folder), "main", MEMORY).identity == first.identity
     (folder / "tokenizer.json").write_text("{}")
     assert parse_model(str(folder), "main", MEMORY).identity != first.identity
+
+
+def test_linked_folders_count_and_loops_end(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "model")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "config.json").write_text("{}")
+    before = parse_model(str(folder), "main", MEMORY)
+    (folder / "1_Pooling").symlink_to(elsewhere)
+    (folder / "loop").symlink_to(folder)
+    after = parse_model(str(folder), "main", MEMORY)
+    assert after.identity != before.identity
+    assert after.local is not None
+    plain = plain_folder(after.local, tmp_path / "work")
+    assert sorted(path.relative_to(plain).as_posix() for path in plain.rglob("*") if path.is_file()) == [
+        "1_Pooling/config.json",
+        "config.json",
+        "model.safetensors",
+    ]
+    assert not any(path.is_symlink() for path in plain.rglob("*"))
+
+
+def test_a_home_that_is_not_there() -> None:
+    with pytest.raises(UsageError, match="~nosuchuser"):
+        parse_model("~nosuchuser/model", "main", MEMORY)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portwright.digests import DigestMemory, digest_file, digest_json
+from portwright.disk import storage_error
 from portwright.errors import StoreError
-from portwright.store import Artifact, Store, storage_error
+from portwright.store import Artifact, Store
 
 KEY = "ab" + "0" * 62
 
@@ -59,7 +60,7 @@ def test_a_key_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncate", "alter", "delete", "manifest"])
-def test_a_damaged_artifact_is_taken_out(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_artifact_is_none_and_is_replaced(tmp_path: Path, damage: str) -> None:
     store = Store(tmp_path)
     path = make(store).files / "model.onnx"
     path.chmod(0o644)
@@ -74,9 +75,10 @@ def test_a_damaged_artifact_is_taken_out(tmp_path: Path, damage: str) -> None:
         case _:
             (store.path(KEY) / "manifest.json").write_text("{")
     assert store.get(KEY) is None
-    assert not store.path(KEY).exists()
     make(store)
-    assert store.get(KEY) is not None
+    found = store.get(KEY)
+    assert found is not None
+    assert (found.files / "model.onnx").read_text() == "weights"
 
 
 def test_a_touched_file_is_no_damage(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stagelib.batches import Rows
     from stagelib.runtimes.base import Session
 
-BASELINE = ("onnxruntime", "cpu")
+BASELINE_DEVICE = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +23,6 @@ class Params:
 
     runtime: str
     device: str
-    samples: int | None = None
-    """Texts to compare, from the first on; None: all of the evaluation data."""
 
 
 STAGE = Stage(
@@ -39,53 +37,52 @@ STAGE = Stage(
 
 
 def run(call: Call, params: Params) -> Result:
-    """Cosine of the mean-pooled embeddings, candidate against reference, on the texts of the evaluation split."""
+    """Cosine of the mean-pooled embeddings, candidate against reference, on the texts of the evaluation split.
+
+    A text that the candidate answers with NaN or infinity makes mean and minimum NaN: the gate refuses it, not the
+    stage. StageError where the reference does so, for then there is nothing to compare with.
+    """
     import numpy as np
 
     from stagelib import batches, similarity
+    from stagelib.runtimes import onnxruntime as baseline
     from stagelib.runtimes.base import find_runtime, places
 
     rows = batches.read_rows(call.input("batches"), batches.EVALUATION)
-    total = min(params.samples or batches.count(rows), batches.count(rows))
+    total = batches.count(rows)
     size = ModelInfo.read(call.input("model")).inputs[0].shape[0]
     if not isinstance(size, int):
         raise StageError("the model's batch size is free", hint="put fix_shape among the recipe's stages")
     runtime = find_runtime(params.runtime)
     session = runtime.load(call.input("model"), device=params.device, threads=None)
-    reference = find_runtime(BASELINE[0]).load(call.input("reference"), device=BASELINE[1], threads=None)
+    reference = baseline.load(call.input("reference"), device=BASELINE_DEVICE, threads=None)
     scores, expected = [], []
     for start in range(0, total, size):
         batch = batches.take(rows, start, size)
         right = _embed(reference, batch)
+        if not np.isfinite(right).all():
+            raise StageError("the fp32 export's outputs hold NaN or infinity", kind="model")
         scores.append(similarity.cosines(_embed(session, batch), right))
         expected.append(right)
         call.progress(min(start + size, total) / total, f"{min(start + size, total)} of {total} texts")
     cosines = np.concatenate(scores)[:total]
-    if not np.isfinite(cosines).all():
-        raise StageError("the model's outputs hold NaN or infinity")
     unrelated = similarity.unrelated_pairs(np.concatenate(expected)[:total])
     tokens = rows[batches.MASK].sum(axis=1)
     facts = {
-        "similarity": _summary(cosines) | {"unrelated_mean": unrelated},
+        "similarity": similarity.summarize(cosines) | {"unrelated_mean": unrelated},
         "placement": places(session),
         "executed_on": runtime.executed_on(params.device),
         "settings": dict(session.settings),
-        "inputs_sha256": batches.digest({name: array[:total] for name, array in rows.items()}),
+        "inputs_sha256": batches.digest(rows),
     }
-    rows_out = [{"index": row, "cosine": float(cosines[row]), "tokens": int(tokens[row])} for row in range(total)]
-    return Result(facts=facts, samples=rows_out)
+    scored = similarity.listed(cosines)
+    return Result(
+        facts=facts,
+        samples=[{"index": row, "cosine": scored[row], "tokens": int(tokens[row])} for row in range(total)],
+    )
 
 
 def _embed(session: Session, batch: Rows) -> NDArray[Any]:
     from stagelib import batches, similarity
 
     return similarity.embed(session.run(batches.feed(batch, session.inputs)), batch[batches.MASK])
-
-
-def _summary(cosines: NDArray[Any]) -> dict[str, Any]:
-    return {
-        "mean": float(cosines.mean()),
-        "min": float(cosines.min()),
-        "samples": len(cosines),
-        "per_sample": [round(float(cosine), 6) for cosine in cosines],
-    }

@@ -117,12 +117,9 @@ def _facts(model: openvino.Model, params: Params, used: int, *, trim: bool) -> d
     quantizers = sum(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
     if not quantizers:
         raise StageError("NNCF quantized nothing: the model holds no operation it knows")
-    facts: dict[str, Any] = {
-        "calibration_samples": used,
-        "calibration_samples_asked": params.samples,
+    from stagelib import batches
+
+    return batches.calibration_facts(used, params.samples) | {
         "calibrated_on": "texts without padding" if trim else "texts padded to the sequence length",
         "fake_quantize_nodes": quantizers,
     }
-    if used < params.samples:
-        facts["note"] = f"the data holds {used} calibration texts, and {params.samples} were asked for"
-    return facts

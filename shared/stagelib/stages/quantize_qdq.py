@@ -85,12 +85,7 @@ def run(call: Call, params: Params) -> Result:
     onnxfiles.describe(quantized, call.output, f"{params.activation_type}/{params.weight_type}")
     counts = {kind: sum(node.op_type == kind for node in quantized.graph.node) for kind in _PAIRS}
     return Result(
-        facts={
-            "calibration_samples": used,
-            "calibration_asked": params.samples,
-            "nodes": counts,
-            "left_in_float": len(spared),
-        }
+        facts=batches.calibration_facts(used, params.samples) | {"nodes": counts, "left_in_float": len(spared)}
     )
 
 

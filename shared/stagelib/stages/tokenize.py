@@ -102,12 +102,16 @@ def _load(source: Path, config: dict[str, Any], length: int) -> Any:
         raise StageError(
             "the model's tokenizer has no padding token, so texts can't be brought to one length", kind="model"
         )
-    limits = (tokenizer.model_max_length, config.get("max_position_embeddings"))
-    limit = min((int(value) for value in limits if isinstance(value, int) and value < NO_LIMIT), default=NO_LIMIT)
+    _refuse_longer(length, (tokenizer.model_max_length, hfmodel.longest_text(config)))
+    return tokenizer
+
+
+def _refuse_longer(length: int, limits: Sequence[int | None]) -> None:
+    """A position beyond the model's table would read whatever lies behind it: not every runtime complains."""
+    limit = min((int(value) for value in limits if value is not None and value < NO_LIMIT), default=NO_LIMIT)
     if length > limit:
         message = f"the model takes at most {limit} tokens, and the recipe asks for {length}"
         raise StageError(message, hint="lower `input.sequence_length` in the recipe", kind="model")
-    return tokenizer
 
 
 def _first_line(error: Exception) -> str:

@@ -45,6 +45,13 @@ def test_missing_and_empty_batches_are_data_errors(tmp_path: Path) -> None:
         assert error.value.kind == "data"
 
 
+def test_fewer_calibration_texts_than_asked_are_noted() -> None:
+    assert "note" not in batches.calibration_facts(64, 64)
+    facts = batches.calibration_facts(3, 64)
+    assert (facts["calibration_samples"], facts["calibration_samples_asked"]) == (3, 64)
+    assert facts["note"] == "the data holds 3 calibration texts, and 64 were asked for"
+
+
 def test_the_digest_changes_with_a_value() -> None:
     changed = {name: array.copy() for name, array in ROWS.items()}
     changed["input_ids"][0, 0] = 9

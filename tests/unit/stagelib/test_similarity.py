@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from stagelib.api import StageError
-from stagelib.similarity import cosines, embed, normalized, pool, unrelated_pairs
+from stagelib.similarity import cosines, embed, listed, normalized, pool, summarize, unrelated_pairs
 
 HIDDEN = np.array([[[1.0, 2.0], [3.0, 4.0], [9.0, -9.0]]])
 RIGHT_PADDED = np.array([[1, 1, 0]])
@@ -43,8 +45,25 @@ def test_cosine_knows_same_opposite_and_orthogonal() -> None:
     assert cosines(left, right).tolist() == [1.0, -1.0, 0.0]
 
 
-def test_cosine_of_what_is_not_finite_is_not_a_number() -> None:
-    assert np.isnan(cosines(np.array([[np.nan, 1.0]]), np.array([[1.0, 1.0]])))[0]
+def test_a_text_that_is_not_a_number_stays_so_whatever_the_pooling() -> None:
+    hidden = HIDDEN.copy()
+    hidden[0, 0] = np.nan
+    for pooling in ("mean", "max", "cls"):
+        assert np.isnan(pool(hidden, RIGHT_PADDED, pooling)).all()
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_one_text_that_is_not_finite_leaves_no_figure_to_pass_a_gate(broken: float) -> None:
+    scores = cosines(np.array([[1.0, 1.0], [broken, 1.0]]), np.array([[1.0, 1.0], [1.0, 1.0]]))
+    found = summarize(scores)
+    assert np.isnan(found["mean"])
+    assert np.isnan(found["min"])
+    assert found["per_sample"] == [1.0, None]
+
+
+def test_a_vector_as_json_has_null_for_what_json_lacks() -> None:
+    assert json.dumps(listed(np.array([1.5, np.nan, -np.inf])), allow_nan=False) == "[1.5, null, null]"
+    assert listed(np.array([1, 2])) == [1, 2]
 
 
 def test_normalized_rows_have_length_one_and_zero_stays_zero() -> None:

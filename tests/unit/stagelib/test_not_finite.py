@@ -1,0 +1,69 @@
+"""What stages make of a model that answers with NaN: the figures say so, and the gates decide."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagelib import batches
+from stagelib.api import Call
+from stagelib.bench_worker import Outcome
+from stagelib.contract import Reading
+from stagelib.modelinfo import ModelInfo, Tensor
+from stagelib.stages import benchmark, package
+
+IDS = np.array([[5, 6, 0], [7, 8, 9]], np.int64)
+
+
+class Broken:
+    """A session whose every second row is NaN."""
+
+    inputs = ("input_ids", "attention_mask")
+
+    def run(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        hidden = np.repeat(batch["input_ids"][..., None], 2, axis=2).astype(np.float32)
+        hidden[1::2] = np.nan
+        return {"last_hidden_state": hidden}
+
+
+def call_of(folder: Path) -> Call:
+    np.savez(folder / batches.EVALUATION, input_ids=IDS, attention_mask=(IDS > 0).astype(np.int64))
+    return Call(
+        stage="package",
+        inputs={"batches": folder},
+        output=folder,
+        scratch=folder,
+        events=io.StringIO(),
+    )
+
+
+def test_golden_vectors_that_are_not_finite_are_null_in_json(tmp_path: Path) -> None:
+    info = ModelInfo(
+        format="onnx",
+        precision="fp32",
+        entry="model.onnx",
+        files=("model.onnx",),
+        inputs=(Tensor(name="input_ids", dtype="int64", shape=(2, 3)),),
+        outputs=(),
+    )
+    call = call_of(tmp_path)
+    samples, arrays = package._golden(call, info, Reading(), Broken())
+    found = json.loads(json.dumps(samples, allow_nan=False))
+    assert [sample["embedding"] for sample in found] == [[5.5, 5.5], [None, None]]
+    assert found[1]["input_ids"] == [7, 8, 9]
+    assert math.isnan(arrays["embedding"][1, 0])
+    assert "NaN" in call.events.getvalue()  # type: ignore[attr-defined]  # a StringIO, above
+
+
+def test_a_benchmark_of_what_is_not_finite_is_invalid() -> None:
+    times = [1.0, 1.1, 1.0, 1.1]
+    outcome = Outcome(candidate_ms=times, baseline_ms=times, finite=False, settled=True, seconds=1.0)
+    facts = benchmark._one_thread(outcome, benchmark.Params(runtime="onnxruntime", device="cpu", min_runs=2))
+    assert (facts["verdict"], facts["verdict_reason"]) == ("invalid", "the model's outputs hold NaN or infinity")

@@ -1,0 +1,53 @@
+"""What the host reads of the stage library: source digests that miss nothing, modules it can import without numpy."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from portwright.project import this_project
+from portwright.stages import StageLibrary
+
+SHARED = this_project().shared
+STAGES = sorted(path.stem for path in (SHARED / "stagelib" / "stages").glob("*.py"))
+
+
+@pytest.mark.parametrize("stage", ["benchmark", "evaluate"])
+def test_the_baseline_s_runtime_is_part_of_what_it_is_compared_in(tmp_path: Path, stage: str) -> None:
+    shared = tmp_path / "shared"
+    shutil.copytree(SHARED, shared, ignore=shutil.ignore_patterns("__pycache__"))
+    module = f"stagelib.stages.{stage}"
+    before = StageLibrary(shared).source_digest(module)
+    assert before == StageLibrary(SHARED).source_digest(module)
+    with (shared / "stagelib" / "runtimes" / "onnxruntime.py").open("a") as file:
+        file.write("# changed\n")
+    assert before != StageLibrary(shared).source_digest(module)
+
+
+def imported_at_the_top(module: str) -> Iterator[str]:
+    """Modules that importing `module` imports, itself first, through stagelib and to its border."""
+    pending, seen = [module], set[str]()
+    while pending:
+        name = pending.pop()
+        path = SHARED.joinpath(*name.split(".")).with_suffix(".py")
+        if name in seen or (name.startswith("stagelib") and not path.is_file()):
+            continue
+        seen.add(name)
+        yield name
+        for node in ast.parse(path.read_text()).body if name.startswith("stagelib.") else ():
+            if isinstance(node, ast.Import):
+                pending += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                inside = node.module.startswith("stagelib")
+                pending += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names if inside)]
+
+
+@pytest.mark.parametrize("module", [*(f"stagelib.stages.{stage}" for stage in STAGES), "stagelib.rows"])
+def test_the_host_can_import_it_with_the_standard_library_alone(module: str) -> None:
+    tops = {name.split(".")[0] for name in imported_at_the_top(module)}
+    assert tops <= {*sys.stdlib_module_names, "stagelib"}

@@ -1,0 +1,158 @@
+"""The executor, with an engine that only pretends: what runs, what doesn't, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from portwright.board import Board
+from portwright.digests import DigestMemory
+from portwright.engines.base import EngineKind, EventSink, Job, Outcome
+from portwright.errors import DataError, StageFailedError, StoreError
+from portwright.executor import Executor, Shelf
+from portwright.locks import Usage, held
+from portwright.plan import Planner, RecipePlan
+from portwright.project import this_project
+from portwright.run import load_catalog
+from portwright.sources import parse_data, parse_model
+from portwright.toolchain import Toolchain
+
+PROJECT = this_project()
+MEASURED = {"verdict": "valid"}
+
+
+class PretendEngine:
+    """Writes one file a stage and notes what it was asked."""
+
+    kind: EngineKind = "venv"
+
+    def __init__(self, meanwhile: Callable[[Job], None] = lambda _: None) -> None:
+        self.ran: list[str] = []
+        self.prepared: list[str] = []
+        self.verdict = "valid"
+        self._meanwhile = meanwhile
+
+    def prepare(self, toolchain: Toolchain, on_event: EventSink) -> bool:
+        del on_event
+        self.prepared.append(toolchain.name)
+        return True
+
+    def run(self, toolchain: Toolchain, job: Job, on_event: EventSink) -> Outcome:
+        del toolchain, on_event
+        self.ran.append(job.stage)
+        (job.output / "made.json").write_text(json.dumps([job.stage, dict(job.params)]))
+        self._meanwhile(job)
+        return Outcome(facts={"verdict": self.verdict}, seconds=1.0, peak_memory_bytes=1, versions={})
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"premise": "a", "hypothesis": "b", "label": 0}\n')
+    return path
+
+
+@pytest.fixture
+def plan(data: Path) -> RecipePlan:
+    catalog = load_catalog(PROJECT)
+    memory = DigestMemory(Path("nowhere"))
+    [(target, recipe)] = catalog.recipes_for(catalog.select("cpu"), "bert-base-portuguese-cased_fp32_cpu")
+    model = parse_model("synthetic:bert-tiny", "main", memory)
+    return Planner(catalog, "venv").plan(target, recipe, model, parse_data(str(data), memory))
+
+
+def executor(tmp_path: Path, engine: PretendEngine) -> Executor:
+    return Executor(Shelf(tmp_path / "artifacts"), engine, Board(), PROJECT.shared)
+
+
+def test_everything_runs_once_and_then_nothing(tmp_path: Path, plan: RecipePlan) -> None:
+    first = PretendEngine()
+    done = executor(tmp_path, first).ensure("cpu", plan.calls)
+    assert first.ran == [call.stage for call in plan.calls]
+    assert first.prepared == ["exporter", "ort"]
+    assert not any(item.cached for item in done)
+    second = PretendEngine()
+    again = executor(tmp_path, second).ensure("cpu", plan.calls)
+    assert (second.ran, second.prepared) == ([], [])
+    assert all(item.cached for item in again)
+    assert Shelf(tmp_path / "artifacts").find_all(plan.calls) is not None
+
+
+def test_measuring_again_reruns_measurements_alone(tmp_path: Path, plan: RecipePlan) -> None:
+    executor(tmp_path, PretendEngine()).ensure("cpu", plan.calls)
+    engine = PretendEngine()
+    executor(tmp_path, engine).ensure("cpu", plan.calls, measure_again=True)
+    assert engine.ran == ["evaluate", "benchmark"]
+
+
+def test_a_measurement_that_means_nothing_is_taken_again(tmp_path: Path, plan: RecipePlan) -> None:
+    engine = PretendEngine()
+    engine.verdict = "invalid"
+    executor(tmp_path, engine).ensure("cpu", plan.calls)
+    engine = PretendEngine()
+    executor(tmp_path, engine).ensure("cpu", plan.calls)
+    assert engine.ran == ["evaluate", "benchmark"]
+
+
+def test_a_stage_that_fails_keeps_what_came_before(tmp_path: Path, plan: RecipePlan) -> None:
+    def fail(job: Job) -> None:
+        if job.stage == "fix_shape":
+            raise StageFailedError("no")
+
+    with pytest.raises(StageFailedError):
+        executor(tmp_path, PretendEngine(fail)).ensure("cpu", plan.calls)
+    assert list((tmp_path / "artifacts" / "tmp").iterdir()) == []
+    engine = PretendEngine()
+    executor(tmp_path, engine).ensure("cpu", plan.calls)
+    assert engine.ran[0] == "fix_shape"
+
+
+def test_data_that_changes_while_it_is_read_is_not_kept(tmp_path: Path, plan: RecipePlan, data: Path) -> None:
+    def edit(job: Job) -> None:
+        if job.stage == "read_data":
+            data.write_text('{"premise": "c", "hypothesis": "d", "label": 0}\n')
+
+    with pytest.raises(DataError, match="was changed while it was read"):
+        executor(tmp_path, PretendEngine(edit)).ensure("cpu", plan.calls)
+    [call] = [call for call in plan.calls if call.stage == "read_data"]
+    assert Shelf(tmp_path / "artifacts").find(call) is None
+
+
+def test_a_stage_whose_source_changes_while_it_runs_is_not_kept(tmp_path: Path, plan: RecipePlan) -> None:
+    first = plan.calls[0]
+    edited = replace(first, components={**first.components, "source": "another"})
+    with pytest.raises(StageFailedError, match="was edited while it ran"):
+        executor(tmp_path, PretendEngine()).ensure("cpu", [edited])
+    assert Shelf(tmp_path / "artifacts").find(edited) is None
+
+
+def test_nothing_is_cleaned_under_a_run(tmp_path: Path) -> None:
+    usage = Usage(tmp_path)
+    with usage.in_use(), pytest.raises(StoreError, match="a run is using"), usage.cleaning():
+        pass
+    with usage.cleaning():
+        pass
+
+
+def test_who_must_wait_is_told(tmp_path: Path) -> None:
+    told, free = threading.Event(), threading.Event()
+
+    def second() -> None:
+        with held(tmp_path / "lock", told.set):
+            free.set()
+
+    with held(tmp_path / "lock", lambda: None):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert told.wait(10)
+        assert not free.is_set()
+    thread.join(10)
+    assert free.is_set()
