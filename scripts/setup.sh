@@ -88,3 +88,10 @@ fi
 fingerprint .venv/bin/python >"$stamp.new"
 mv "$stamp.new" "$stamp"
 echo "setup: .venv is ready"
+# The toolchain images bring their Python along; virtual environments take this machine's.
+is_locked() {
+    "$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1
+}
+if ! is_locked .venv/bin/python && ! is_locked python3.11; then
+    echo "setup: note: toolchains are locked for Python 3.11, which was not found: --engine=venv will need it, docker won't"
+fi

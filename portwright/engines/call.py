@@ -156,7 +156,7 @@ def network_environment(settings: PackageSettings) -> dict[str, str]:
 def merge_hub_cache(fresh: Path, cache: Path, on_event: EventSink) -> None:
     """Move what a fetch brought into the caller's HF_HOME: links kept, nothing overwritten but branch references.
 
-    The stage's output is whole without it: a cache that can't be written is said and costs nothing but a later download.
+    The stage's output is whole without it: a cache that can't be written is said, and costs only another download.
     """
     try:
         for path in sorted(fresh.rglob("*")):

@@ -121,19 +121,26 @@ def _pull(client: docker.DockerClient, reference: str, on_event: EventSink) -> s
         try:
             image = client.images.get(reference)
         except docker.errors.ImageNotFound:
+            image = None
+        if image is None:
             on_event(Event(kind="log", text=f"pulling {reference}"))
             try:
                 image = client.images.pull(reference)
             except docker.errors.APIError as error:
-                why = str(error.explanation or error)
-                if error.status_code not in UNREACHABLE or any(word in why for word in REFUSED):
-                    hint = "check its name and digest, and `docker login` where it is private"
-                    raise EngineError(f"the registry gives no base image {reference}", why=why, hint=hint) from None
-                on_event(Event(kind="log", text=STANDS_IN.format(why)))
+                on_event(Event(kind="log", text=STANDS_IN.format(_unanswered(reference, error))))
                 return None
         version = reference.rpartition(":")[2][:12]
         image.tag(REPOSITORY, version)
     return f"{REPOSITORY}:{version}"
+
+
+def _unanswered(reference: str, error: docker.errors.APIError) -> str:
+    """Why a registry didn't answer; EngineError if it did, and refused."""
+    why = str(error.explanation or error)
+    if error.status_code not in UNREACHABLE or any(word in why for word in REFUSED):
+        hint = "check its name and digest, and `docker login` where it is private"
+        raise EngineError(f"the registry gives no base image {reference}", why=why, hint=hint) from None
+    return why
 
 
 def _bootstrap(client: docker.DockerClient, spec: BootstrapSpec, tag: str, log: Path, on_event: EventSink) -> None:

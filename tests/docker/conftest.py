@@ -63,6 +63,15 @@ def run(call, params):
         "interfaces": len(__import__("socket").if_nameindex()),
     })
 """,
+    "linker": """
+def run(call, params):
+    (call.output / "a").write_text("x")
+    (call.output / "b").hardlink_to(call.output / "a")
+    return Result(facts={
+        "model": (call.inputs["model"] / "weights, v1.bin").read_text(),
+        "local": [call.inputs["local"].name, call.inputs["local"].read_text()],
+    })
+""",
     "sleeper": """
 import time
 def run(call, params):

@@ -11,15 +11,19 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import docker
 import pytest
+import requests
 
 from portwright.engines.base import Event
+from portwright.engines.docker import DockerEngine
 from portwright.engines.docker_base import REPOSITORY, ensure_base
+from portwright.engines.docker_image import find_image
 from portwright.errors import EngineError, UsageError
 from portwright.project import this_project
-from portwright.toolchain import BASE_VARIABLE
+from portwright.toolchain import BASE_VARIABLE, Toolchain
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("docker_engine")]
 BASE = this_project().docker / "base"
@@ -72,8 +76,9 @@ def wait_for(address: str) -> None:
 
 def ensure(client: docker.DockerClient, folder: Path) -> tuple[str, list[str]]:
     events: list[Event] = []
-    tag = ensure_base(client, BASE, folder / "base.log", events.append)
-    return tag, [event.text for event in events]
+    base = ensure_base(client, BASE, folder / "base.log", events.append)
+    assert base.stands_in == any("stands in" in event.text for event in events)
+    return base.tag, [event.text for event in events]
 
 
 def push(client: docker.DockerClient, tag: str, registry: str) -> str:
@@ -120,7 +125,49 @@ def test_a_registry_that_does_not_answer_is_said_and_the_bootstrap_serves(
     monkeypatch.setenv(BASE_VARIABLE, f"127.0.0.1:9/base@sha256:{'0' * 64}")
     tag, said = ensure(client, tmp_path)
     assert client.images.get(tag)
-    assert any("bootstrapping one" in text for text in said)
+    assert any("a bootstrapped one stands in" in text for text in said)
+
+
+def test_an_image_on_a_stand_in_serves_until_the_registry_answers(
+    engine: DockerEngine,
+    client: docker.DockerClient,
+    registry: str,
+    ort: Toolchain,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(BASE_VARIABLE, raising=False)
+    bootstrapped, _ = ensure(client, tmp_path)
+    reference = push(client, bootstrapped, registry)
+    monkeypatch.setenv(BASE_VARIABLE, reference)
+    client.images.remove(reference)
+    answers = client.images.pull
+    said: list[str] = []
+
+    def silent(name: str) -> NoReturn:
+        response = requests.Response()
+        response.status_code = 500
+        raise docker.errors.APIError(f"connection refused: {name}", response, "connection refused")
+
+    def prepare() -> bool:
+        said.clear()
+        return engine.prepare(ort, lambda event: said.append(event.text))
+
+    monkeypatch.setattr(type(client.images), "pull", lambda _, name: silent(name))
+    assert prepare() is True
+    stand_in = find_image(client, ort)
+    assert stand_in is not None
+    assert find_image(client, ort, stand_ins=False) is None
+    assert prepare() is False
+    assert any("stands in for it, and the next run asks again" in text for text in said)
+    monkeypatch.setattr(type(client.images), "pull", lambda _, name: answers(name))
+    assert prepare() is True
+    pinned = find_image(client, ort)
+    assert pinned not in {None, stand_in}
+    assert prepare() is False
+    assert said == []
+    for image in (stand_in, pinned, reference):
+        client.images.remove(image, force=True)
 
 
 def test_a_tag_is_no_pin(client: docker.DockerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

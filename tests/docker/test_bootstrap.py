@@ -19,7 +19,7 @@ pytestmark = pytest.mark.docker
 @pytest.fixture
 def base(engine: DockerEngine, ort: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.delenv(BASE_VARIABLE, raising=False)
-    return ensure_base(engine._client, ort.base, tmp_path / "base.log", lambda _: None)
+    return ensure_base(engine._client, ort.base, tmp_path / "base.log", lambda _: None).tag
 
 
 def test_the_base_does_not_say_where_it_came_from(engine: DockerEngine, base: str) -> None:

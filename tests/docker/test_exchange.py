@@ -124,6 +124,33 @@ def test_a_fetch_fills_the_callers_cache(
     assert (merged.read_text(), merged.stat().st_uid) == ("weights", os.getuid())
 
 
+@pytest.mark.parametrize("where", ["engine", "far"])
+def test_names_with_spaces_commas_and_links_are_as_good_as_others(
+    request: pytest.FixtureRequest, ort: Toolchain, job: Job, tmp_path: Path, where: str
+) -> None:
+    engine: DockerEngine = request.getfixturevalue(where)
+    top = tmp_path / "my models, v1: a=b"
+    (top / "out").mkdir(parents=True)
+    (top / "weights, v1.bin").write_text("weights")
+    (top / "real texts").write_text("{}")
+    (tmp_path / "my texts, 2.jsonl").symlink_to(top / "real texts")
+    inputs = {"model": top, "local": tmp_path / "my texts, 2.jsonl"}
+    outcome = engine.run(ort, replace(job, stage="linker", inputs=inputs, output=top / "out"), ignore)
+    assert outcome.facts == {"model": "weights", "local": ["my texts, 2.jsonl", "{}"]}
+    assert [(top / "out" / name).read_text() for name in ("a", "b")] == ["x", "x"]
+
+
+@pytest.mark.parametrize("where", ["engine", "far"])
+def test_a_certificate_bundle_may_be_a_link(
+    request: pytest.FixtureRequest, ort: Toolchain, job: Job, tmp_path: Path, where: str
+) -> None:
+    engine: DockerEngine = request.getfixturevalue(where)
+    (tmp_path / "bundle").write_text("authority")
+    (tmp_path / "ca.pem").symlink_to("bundle")
+    engine._settings = PackageSettings(certificate=tmp_path / "ca.pem")
+    assert engine.run(ort, replace(job, stage="fetcher", network=True), ignore).facts["certificate"] == "authority"
+
+
 def test_what_other_machines_left_is_removed_after_its_time(
     engine: DockerEngine, client: docker.DockerClient, ort: Toolchain
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,10 @@ import pytest
 from portwright.engines.base import Event, Job
 from portwright.engines.call import CallPaths, merge_hub_cache, parse_event, read_outcome, write_call
 from portwright.errors import DataError, ModelError, PortwrightError, StageFailedError, StoreError
+
+
+def unsaid(event: Event) -> None:
+    pytest.fail(f"nothing was to be said: {event.text}")
 
 
 def job(tmp_path: Path) -> Job:
@@ -122,12 +128,56 @@ def test_what_a_fetch_brought_is_kept_for_other_programs(tmp_path: Path) -> None
     (fresh / "hub" / "models--a--b" / "refs").mkdir()
     (fresh / "hub" / "models--a--b" / "blobs" / "e1").write_text("weights")
     (fresh / "hub" / "models--a--b" / "refs" / "main").write_text("c0")
+    (fresh / "hub" / "models--a--b" / "refs" / "pr").mkdir()
+    (fresh / "hub" / "models--a--b" / "refs" / "pr" / "1").write_text("p0")
     (snapshot / "model.safetensors").symlink_to("../../blobs/e1")
-    merge_hub_cache(fresh, cache)
+    merge_hub_cache(fresh, cache, unsaid)
     assert tree(cache) == tree(fresh)
     assert (cache / "hub" / "models--a--b" / "snapshots" / "c0" / "model.safetensors").read_text() == "weights"
     (fresh / "hub" / "models--a--b" / "blobs" / "e1").write_text("other")
     (fresh / "hub" / "models--a--b" / "refs" / "main").write_text("c1")
-    merge_hub_cache(fresh, cache)
+    (fresh / "hub" / "models--a--b" / "refs" / "pr" / "1").write_text("p1")
+    merge_hub_cache(fresh, cache, unsaid)
     assert (cache / "hub" / "models--a--b" / "blobs" / "e1").read_text() == "weights"
     assert (cache / "hub" / "models--a--b" / "refs" / "main").read_text() == "c1"
+    assert (cache / "hub" / "models--a--b" / "refs" / "pr" / "1").read_text() == "p1"
+    assert tree(cache).keys() == tree(fresh).keys()
+
+
+def test_a_file_that_is_no_reference_is_kept_whatever_its_folder_is_called(tmp_path: Path) -> None:
+    fresh, cache = tmp_path / "fresh", tmp_path / "cache"
+    place = Path("hub", "models--a--b", "snapshots", "c0", "refs", "main")
+    for top, text in ((fresh, "new"), (cache, "old")):
+        (top / place).parent.mkdir(parents=True)
+        (top / place).write_text(text)
+    merge_hub_cache(fresh, cache, unsaid)
+    assert (cache / place).read_text() == "old"
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh, cache = tmp_path / "fresh", tmp_path / "cache"
+    (fresh / "hub").mkdir(parents=True)
+    (fresh / "hub" / "file").write_text("x")
+    (cache / "hub").mkdir(parents=True)
+
+    def refuse(_: Path, target: Path) -> None:
+        target.touch()
+        raise OSError(errno.EROFS, "Read-only file system", str(target))
+
+    monkeypatch.setattr(shutil, "copyfile", refuse)
+    said: list[Event] = []
+    merge_hub_cache(fresh, cache, said.append)
+    assert len(said) == 1
+    assert str(cache) in said[0].text
+    assert "Read-only file system" in said[0].text
+    assert tree(cache) == {}
+
+
+def test_a_link_that_another_program_made_at_the_same_moment_is_fine(tmp_path: Path) -> None:
+    fresh, cache = tmp_path / "fresh", tmp_path / "cache"
+    for top in (fresh, cache):
+        top.mkdir()
+        (top / "a").symlink_to("b")
+    (fresh / "file").write_text("x")
+    merge_hub_cache(fresh, cache, unsaid)
+    assert tree(cache) == {"a": "b", "file": "x"}

@@ -7,16 +7,23 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
+import docker
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
 from portwright.engines.buildkit import _records, build_context, trace_texts
 from portwright.engines.docker_api import engine_host
-from portwright.engines.docker_image import local_wheels, settings_file
+from portwright.engines.docker_base import ensure_base
+from portwright.engines.docker_image import STAND_IN_LABEL, find_image, local_wheels, settings_file
+from portwright.errors import EngineError, RecipeError
 from portwright.packages import PackageSettings
-from portwright.toolchain import Toolchain
+from portwright.project import this_project
+from portwright.toolchain import BASE_VARIABLE, Toolchain
 
 
 def test_a_context_is_a_plain_tar_and_always_the_same(tmp_path: Path) -> None:
@@ -65,7 +72,7 @@ def test_a_trace_of_nonsense_is_no_crash(data: bytes) -> None:
 def test_settings_name_no_folder_of_this_machine(tmp_path: Path) -> None:
     settings = PackageSettings(
         index="https://index.example/simple?a=$HOME",
-        extra_indexes=("file:///somewhere/simple", "https://extra.example/simple"),
+        extra_indexes=("file:///somewhere/simple", "own=/somewhere/simple", "https://extra.example/simple"),
         find_links=(str(tmp_path), "https://wheels.example/page"),
         certificate=tmp_path / "ca.pem",
     )
@@ -102,6 +109,51 @@ def test_only_wheels_that_the_lock_names_are_taken(tmp_path: Path) -> None:
     assert local_wheels(Toolchain("t", folder), settings) == [wanted, linked]
 
 
+def image(identity: str, *labels: str) -> SimpleNamespace:
+    return SimpleNamespace(id=identity, labels=dict.fromkeys(labels, "x"))
+
+
+@pytest.mark.parametrize(
+    ("there", "any_base", "pinned_base"),
+    [
+        ([image("a", STAND_IN_LABEL), image("b")], "b", "b"),
+        ([image("a", STAND_IN_LABEL)], "a", None),
+        ([], None, None),
+    ],
+)
+def test_an_image_on_a_stand_in_base_serves_only_where_no_other_is(
+    tmp_path: Path, there: list[SimpleNamespace], any_base: str | None, pinned_base: str | None
+) -> None:
+    for name in ("t", "base"):
+        (tmp_path / name).mkdir()
+    toolchain = Toolchain("t", tmp_path / "t")
+    client: Any = SimpleNamespace(images=SimpleNamespace(list=lambda **_: there))
+    assert find_image(client, toolchain) == any_base
+    assert find_image(client, toolchain, stand_ins=False) == pinned_base
+
+
+def test_a_base_file_that_is_no_toml_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text("[registry\n")
+    client: Any = None
+    with pytest.raises(RecipeError, match=r"base.toml is not TOML(.|\n)*line 1"):
+        ensure_base(client, tmp_path, tmp_path / "log", lambda _: None)
+
+
+def test_an_engine_that_is_lost_during_a_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(_: str) -> NoReturn:
+        raise docker.errors.ImageNotFound("no such image")
+
+    def lost(_: str) -> NoReturn:
+        raise requests.exceptions.ConnectionError("connection reset")
+
+    reference = f"registry.example/base@sha256:{'0' * 64}"
+    monkeypatch.setenv(BASE_VARIABLE, reference)
+    client: Any = SimpleNamespace(images=SimpleNamespace(get=absent, pull=lost))
+    with pytest.raises(EngineError, match="connection reset") as caught:
+        ensure_base(client, this_project().docker / "base", tmp_path / "log", lambda _: None)
+    assert reference in str(caught.value)
+
+
 @pytest.fixture
 def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("DOCKER_HOST", "DOCKER_CONTEXT"):
@@ -123,6 +175,17 @@ def test_the_engine_is_the_one_the_docker_client_would_use(
     assert engine_host() == "unix:///var/run/docker.sock"
     monkeypatch.setenv("DOCKER_HOST", "unix:///elsewhere.sock")
     assert engine_host() == "unix:///elsewhere.sock"
+
+
+def test_a_user_without_a_home_has_the_default_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert engine_host() == "unix:///var/run/docker.sock"
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"currentContext": "gone"}', '{"currentContext": 1}'])

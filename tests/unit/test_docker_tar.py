@@ -94,6 +94,54 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     assert list((tmp_path / "outside").iterdir()) == []
 
 
+def test_what_is_linked_from_elsewhere_is_sent_itself(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "bundle.pem").write_text("authority")
+    (tmp_path / "ca.pem").symlink_to("real/bundle.pem")
+    (tmp_path / "model").symlink_to("real")
+    target = tmp_path / "target"
+    target.mkdir()
+    members = [("top", tmp_path), *tree("top/ca.pem", tmp_path / "ca.pem"), *tree("top/model", tmp_path / "model")]
+    extract(tar_stream(members), target)
+    assert content(target) == {"ca.pem": b"authority", "model/bundle.pem": b"authority"}
+
+
+def test_a_second_name_of_a_file_comes_over(tmp_path: Path) -> None:
+    extract([two_names("top/a", "top/a")], tmp_path)
+    assert content(tmp_path) == {"a": b"weights", "b": b"weights"}
+
+
+@pytest.mark.parametrize("target", ["top/gone", "top", "top/../../file"])
+def test_a_second_name_of_nothing_is_refused(tmp_path: Path, target: str) -> None:
+    with pytest.raises(EngineError, match="the engine sent 'top/b'"):
+        extract([two_names("top/a", target)], tmp_path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_what_is_neither_file_folder_nor_link_is_refused(tmp_path: Path, kind: bytes) -> None:
+    info = tarfile.TarInfo("top/strange")
+    info.type = kind
+    with pytest.raises(EngineError, match="neither a file, a folder nor a link"):
+        extract([info.tobuf(tarfile.GNU_FORMAT), bytes(tarfile.RECORDSIZE)], tmp_path)
+
+
+def test_a_broken_stream_is_an_engines_error(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="can't be read"):
+        extract([b"no tar at all" * 100], tmp_path)
+
+
+def two_names(name: str, target: str) -> bytes:
+    """A tar of a file `name`, and `top/b` as a hard link to `target`."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        first, second = tarfile.TarInfo(name), tarfile.TarInfo("top/b")
+        first.size = len(b"weights")
+        tar.addfile(first, io.BytesIO(b"weights"))
+        second.type, second.linkname = tarfile.LNKTYPE, target
+        tar.addfile(second)
+    return buffer.getvalue()
+
+
 def one_member(name: str, link: str | None) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from portwright import packages
-from portwright.packages import PackageSettings, install_hint, local_path, pip_options, read_settings
+from portwright.packages import PackageSettings, index_path, install_hint, local_path, pip_options, read_settings
 
 LISTING = """\
 :env:.find-links='/wheels'
@@ -74,6 +74,38 @@ def test_nothing_set_is_nothing_said() -> None:
 )
 def test_places_that_are_folders(place: str, path: str | None) -> None:
     assert local_path(place) == (Path(path) if path else None)
+
+
+@pytest.mark.parametrize(
+    ("place", "path"),
+    [
+        ("own=file:///a/simple", "/a/simple"),
+        ("own=/a/simple", "/a/simple"),
+        ("own=https://x.example/simple", None),
+        ("https://x.example/simple?a=b", None),
+    ],
+)
+def test_an_index_may_have_a_name(place: str, path: str | None) -> None:
+    assert index_path(place) == (Path(path) if path else None)
+
+
+@pytest.mark.usefixtures("listing")
+def test_uvs_named_indexes_are_kept_with_their_names(tmp_path: Path) -> None:
+    indexes = f"torch=https://torch.example/cpu mine={tmp_path} gone={tmp_path}/gone"
+    settings = read_settings({"UV_INDEX": indexes})
+    assert settings.uv_environment()["UV_INDEX"] == f"torch=https://torch.example/cpu mine={tmp_path}"
+    assert settings.local_folders() == (tmp_path,)
+
+
+@pytest.mark.usefixtures("listing")
+def test_uv_separates_find_links_by_commas_only(tmp_path: Path) -> None:
+    folder = tmp_path / "my wheels"
+    folder.mkdir()
+    assert read_settings({"UV_FIND_LINKS": f"{folder},{tmp_path}"}).find_links == (str(folder), str(tmp_path))
+
+
+def test_a_user_without_a_home_has_no_folder_there() -> None:
+    assert local_path("~no-such-user/wheels") == Path("~no-such-user/wheels")
 
 
 def test_a_failed_install_says_what_to_do() -> None:

@@ -42,31 +42,18 @@ def run(call: Call, params: Params) -> Result:
     A text that the candidate answers with NaN or infinity makes mean and minimum NaN: the gate refuses it, not the
     stage. StageError where the reference does so, for then there is nothing to compare with.
     """
-    import numpy as np
-
     from stagelib import batches, similarity
     from stagelib.runtimes import onnxruntime as baseline
     from stagelib.runtimes.base import find_runtime, places
 
     rows = batches.read_rows(call.input("batches"), batches.EVALUATION)
-    total = batches.count(rows)
     size = ModelInfo.read(call.input("model")).inputs[0].shape[0]
     if not isinstance(size, int):
         raise StageError("the model's batch size is free", hint="put fix_shape among the recipe's stages")
     runtime = find_runtime(params.runtime)
     session = runtime.load(call.input("model"), device=params.device, threads=None)
     reference = baseline.load(call.input("reference"), device=BASELINE_DEVICE, threads=None)
-    scores, expected = [], []
-    for start in range(0, total, size):
-        batch = batches.take(rows, start, size)
-        right = _embed(reference, batch)
-        if not np.isfinite(right).all():
-            raise StageError("the fp32 export's outputs hold NaN or infinity", kind="model")
-        scores.append(similarity.cosines(_embed(session, batch), right))
-        expected.append(right)
-        call.progress(min(start + size, total) / total, f"{min(start + size, total)} of {total} texts")
-    cosines = np.concatenate(scores)[:total]
-    unrelated = similarity.unrelated_pairs(np.concatenate(expected)[:total])
+    cosines, unrelated = _compare(call, rows, size, (session, reference))
     tokens = rows[batches.MASK].sum(axis=1)
     facts = {
         "similarity": similarity.summarize(cosines) | {"unrelated_mean": unrelated},
@@ -78,8 +65,28 @@ def run(call: Call, params: Params) -> Result:
     scored = similarity.listed(cosines)
     return Result(
         facts=facts,
-        samples=[{"index": row, "cosine": scored[row], "tokens": int(tokens[row])} for row in range(total)],
+        samples=[{"index": row, "cosine": scored[row], "tokens": int(tokens[row])} for row in range(len(scored))],
     )
+
+
+def _compare(call: Call, rows: Rows, size: int, sessions: tuple[Session, Session]) -> tuple[NDArray[Any], float | None]:
+    """Cosine of candidate and reference for each row, `size` rows a run; and the reference's of unrelated texts."""
+    import numpy as np
+
+    from stagelib import batches, similarity
+
+    candidate, reference = sessions
+    total = batches.count(rows)
+    scores, expected = [], []
+    for start in range(0, total, size):
+        batch = batches.take(rows, start, size)
+        right = _embed(reference, batch)
+        if not np.isfinite(right).all():
+            raise StageError("the fp32 export's outputs hold NaN or infinity", kind="model")
+        scores.append(similarity.cosines(_embed(candidate, batch), right))
+        expected.append(right)
+        call.progress(min(start + size, total) / total, f"{min(start + size, total)} of {total} texts")
+    return np.concatenate(scores)[:total], similarity.unrelated_pairs(np.concatenate(expected)[:total])
 
 
 def _embed(session: Session, batch: Rows) -> NDArray[Any]:

@@ -10,27 +10,38 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from stagelib import batches
-from stagelib.api import Call
+from stagelib.api import Call, StageError
 from stagelib.bench_worker import Outcome
 from stagelib.contract import Reading
 from stagelib.modelinfo import ModelInfo, Tensor
-from stagelib.stages import benchmark, package
+from stagelib.runtimes.base import Placed
+from stagelib.similarity import summarize
+from stagelib.stages import benchmark, evaluate, package
 
 IDS = np.array([[5, 6, 0], [7, 8, 9]], np.int64)
 
 
-class Broken:
-    """A session whose every second row is NaN."""
+class Model:
+    """A session that answers with its tokens, or with NaN for every second row."""
 
     inputs = ("input_ids", "attention_mask")
+    settings: Mapping[str, str | int | None] = {}
+
+    def __init__(self, *, broken: bool) -> None:
+        self._broken = broken
 
     def run(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         hidden = np.repeat(batch["input_ids"][..., None], 2, axis=2).astype(np.float32)
-        hidden[1::2] = np.nan
+        if self._broken:
+            hidden[1::2] = np.nan
         return {"last_hidden_state": hidden}
+
+    def placement(self) -> tuple[Placed, ...]:
+        return ()
 
 
 def call_of(folder: Path) -> Call:
@@ -54,7 +65,7 @@ def test_golden_vectors_that_are_not_finite_are_null_in_json(tmp_path: Path) -> 
         outputs=(),
     )
     call = call_of(tmp_path)
-    samples, arrays = package._golden(call, info, Reading(), Broken())
+    samples, arrays = package._golden(call, info, Reading(), Model(broken=True))
     found = json.loads(json.dumps(samples, allow_nan=False))
     assert [sample["embedding"] for sample in found] == [[5.5, 5.5], [None, None]]
     assert found[1]["input_ids"] == [7, 8, 9]
@@ -67,3 +78,15 @@ def test_a_benchmark_of_what_is_not_finite_is_invalid() -> None:
     outcome = Outcome(candidate_ms=times, baseline_ms=times, finite=False, settled=True, seconds=1.0)
     facts = benchmark._one_thread(outcome, benchmark.Params(runtime="onnxruntime", device="cpu", min_runs=2))
     assert (facts["verdict"], facts["verdict_reason"]) == ("invalid", "the model's outputs hold NaN or infinity")
+
+
+def test_a_candidate_that_is_not_finite_is_left_to_the_gates_and_a_reference_is_not(tmp_path: Path) -> None:
+    call = call_of(tmp_path)
+    rows = batches.read_rows(tmp_path, batches.EVALUATION)
+    sound, broken = Model(broken=False), Model(broken=True)
+    found = summarize(evaluate._compare(call, rows, 2, (broken, sound))[0])
+    assert found["per_sample"] == [1.0, None]
+    assert math.isnan(found["mean"])
+    assert math.isnan(found["min"])
+    with pytest.raises(StageError, match="fp32 export"):
+        evaluate._compare(call, rows, 2, (sound, broken))
