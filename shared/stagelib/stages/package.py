@@ -42,6 +42,8 @@ STAGE = Stage(
 
 def run(call: Call, params: Params) -> Result:
     """Write model files, `tokenizer/`, `contract.json` and `golden.npz`."""
+    import numpy as np
+
     from stagelib import contract
     from stagelib.runtimes.base import find_runtime
 
@@ -54,33 +56,16 @@ def run(call: Call, params: Params) -> Result:
     tokenizer = contract.copy_tokenizer(source, call.output / contract.TOKENIZER)
     reading = contract.read_pooling(source)
     call.progress(0.4, "running the golden inputs")
-    session = find_runtime(params.runtime).load(call.output, device=params.device, threads=None)
+    runtime = find_runtime(params.runtime)
+    session = runtime.load(call.output, device=params.device, threads=None)
     golden, arrays = _golden(call, info, reading, session)
-    import numpy as np
-
     np.savez(call.output / GOLDEN, allow_pickle=False, **arrays)
     document = {
-        "contract_version": VERSION,
-        "format": info.format,
-        "precision": info.precision,
-        "entry": info.entry,
-        "files": list(info.files),
+        **_description(info, reading),
         "runtime": params.runtime,
-        "inputs": [asdict(tensor) for tensor in info.inputs],
-        "outputs": [asdict(tensor) for tensor in info.outputs],
         "tokenizer": {"folder": contract.TOKENIZER, "files": tokenizer},
         "padding": contract.read_padding(source, _shape(info)[1]),
-        "pooling": {
-            "output": info.outputs[0].name,
-            "mode": reading.mode,
-            "masked": True,
-            "normalize": reading.normalize,
-        },
-        "golden": {
-            "arrays": GOLDEN,
-            "executed_on": find_runtime(params.runtime).executed_on(params.device),
-            "samples": golden,
-        },
+        "golden": {"arrays": GOLDEN, "executed_on": runtime.executed_on(params.device), "samples": golden},
     }
     (call.output / CONTRACT).write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
     call.progress(1.0)
@@ -89,6 +74,25 @@ def run(call: Call, params: Params) -> Result:
     return Result(
         facts={"deploy_bytes": size, "model_bytes": model_size, "pooling": reading.mode, "golden_samples": len(golden)}
     )
+
+
+def _description(info: ModelInfo, reading: Reading) -> dict[str, Any]:
+    """What the contract says of the model itself."""
+    return {
+        "contract_version": VERSION,
+        "format": info.format,
+        "precision": info.precision,
+        "entry": info.entry,
+        "files": list(info.files),
+        "inputs": [asdict(tensor) for tensor in info.inputs],
+        "outputs": [asdict(tensor) for tensor in info.outputs],
+        "pooling": {
+            "output": info.outputs[0].name,
+            "mode": reading.mode,
+            "masked": True,
+            "normalize": reading.normalize,
+        },
+    }
 
 
 def _shape(info: ModelInfo) -> tuple[int, int]:
