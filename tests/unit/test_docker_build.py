@@ -16,6 +16,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
+from portwright.engines import docker_image
 from portwright.engines.buildkit import _records, build_context, trace_texts
 from portwright.engines.docker_api import engine_host
 from portwright.engines.docker_base import ensure_base
@@ -107,6 +108,19 @@ def test_only_wheels_that_the_lock_names_are_taken(tmp_path: Path) -> None:
     )
     settings = PackageSettings(find_links=(str(flat),), extra_indexes=(f"file://{index}",))
     assert local_wheels(Toolchain("t", folder), settings) == [wanted, linked]
+
+
+def test_a_wheel_that_is_a_link_is_sent_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "store").write_bytes(b"wheel")
+    (tmp_path / "a-1.0-py3-none-any.whl").symlink_to("store")
+    sent: list[bytes] = []
+    monkeypatch.setattr(docker_image, "import_tar", lambda _, blocks, __: sent.extend(blocks))
+    client: Any = SimpleNamespace(images=SimpleNamespace(list=lambda **_: []))
+    assert docker_image._wheels_image(client, [tmp_path / "a-1.0-py3-none-any.whl"])
+    with tarfile.open(fileobj=io.BytesIO(b"".join(sent))) as tar:
+        content = tar.extractfile("wheels/a-1.0-py3-none-any.whl")
+        assert content is not None
+        assert content.read() == b"wheel"
 
 
 def image(identity: str, *labels: str) -> SimpleNamespace:
