@@ -105,7 +105,7 @@ def list_text(catalog: Catalog) -> str:
         for target in catalog.targets.values()
         for recipe in target.recipe_paths
     ]
-    stages = [(item.name, item.stage.summary) for item in catalog.library.recipe_stages()]
+    stages = [(item.name, item.stage.summary) for item in catalog.stage_library.recipe_stages()]
     return "\n\n".join(
         [table(("target", "hardware", "recipe", "toolchains"), rows), table(("stage", "what it does"), stages)]
     )

@@ -104,7 +104,7 @@ class Planner:
         self, target: Target, recipe: Recipe, stage: str, given: Mapping[str, Any], roles: Mapping[str, CallInput]
     ) -> StageCall:
         """One stage call: parameters filled in, roles resolved, key computed."""
-        declaration = self._catalog.library.get(stage)
+        declaration = self._catalog.stage_library.get(stage)
         stage_of = declaration.stage
         inputs: dict[str, CallInput] = {role: roles[role] for role in stage_of.inputs}
         inputs |= {role: roles[role] for role in stage_of.optional_inputs if role in roles}
@@ -147,7 +147,7 @@ class Planner:
 
     def _source_digest(self, modules: tuple[str, ...]) -> str:
         if modules not in self._source_digests:
-            self._source_digests[modules] = self._catalog.library.source_digest(*modules)
+            self._source_digests[modules] = self._catalog.stage_library.source_digest(*modules)
         return self._source_digests[modules]
 
     @property
@@ -156,7 +156,7 @@ class Planner:
 
     def steps(self, recipe: Recipe) -> list[Step]:
         """The recipe's own stages, checked."""
-        return steps(recipe, self._catalog.library)
+        return steps(recipe, self._catalog.stage_library)
 
 
 def stage_modules(stage: str, runtime: str | None) -> tuple[str, ...]:

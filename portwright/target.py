@@ -59,7 +59,7 @@ class Catalog:
     """All targets, recipes, toolchains and stages of a checkout. Recipes are parsed when they are asked for."""
 
     def __init__(self, targets: Path, toolchains: dict[str, Toolchain], library: StageLibrary) -> None:
-        self.library = library
+        self.stage_library = library
         self.toolchains = toolchains
         self.targets = {path.parent.name: self._target(path) for path in sorted(targets.glob(f"*/{TARGET_FILE}"))}
         self._recipe_targets = self._unique_recipes()
@@ -129,7 +129,7 @@ class Catalog:
             raise UsageError(
                 f"no recipe file {path}", hint=f"the name of a recipe also serves: {', '.join(self._recipe_targets)}"
             )
-        recipe = load_recipe(path, self.library)
+        recipe = load_recipe(path, self.stage_library)
         for target in targets:
             if target.name == recipe.target:
                 self._check_toolchains(recipe, target)
@@ -140,7 +140,7 @@ class Catalog:
         raise UsageError(f"recipe {path} is for target {recipe.target!r}", hint=f"--target={recipe.target}")
 
     def _load(self, path: Path, target: Target) -> Recipe:
-        recipe = load_recipe(path, self.library)
+        recipe = load_recipe(path, self.stage_library)
         if recipe.name != path.stem:
             why = "recipes of the repository are found by their file's name"
             raise RecipeError(f"recipe {path}: name: is {recipe.name!r}, but the file is {path.name}", why=why)
@@ -150,7 +150,7 @@ class Catalog:
         return recipe
 
     def _check_toolchains(self, recipe: Recipe, target: Target) -> None:
-        for index, (declaration, _) in enumerate(steps(recipe, self.library)):
+        for index, (declaration, _) in enumerate(steps(recipe, self.stage_library)):
             try:
                 self.toolchain_for(declaration.name, target)
             except RecipeError as error:
@@ -160,8 +160,8 @@ class Catalog:
 
     def needs(self, stage: str, target: Target) -> tuple[str, ...]:
         """Distributions that a stage takes for a target, the runtime's included."""
-        declaration = self.library.get(stage).stage
-        extra = self.library.runtime_packages(target.file.runtime.name) if declaration.runtime else ()
+        declaration = self.stage_library.get(stage).stage
+        extra = self.stage_library.runtime_packages(target.file.runtime.name) if declaration.runtime else ()
         return (*declaration.needs, *(name for name in extra if name not in declaration.needs))
 
     def toolchain_for(self, stage: str, target: Target) -> Toolchain:

@@ -112,7 +112,7 @@ def _killed_after(container: Container, seconds: float) -> Iterator[threading.Ev
 
 def _environment(job: Job, exchange: Exchange, settings: PackageSettings) -> dict[str, str]:
     scratch = exchange.paths.scratch
-    environment = {"PYTHONPATH": exchange.library, "HOME": scratch, "TMPDIR": scratch, "LANG": "C.UTF-8"}
+    environment = {"PYTHONPATH": exchange.stage_library, "HOME": scratch, "TMPDIR": scratch, "LANG": "C.UTF-8"}
     if not job.network:
         return {**environment, "HF_HUB_OFFLINE": "1"}
     passed = network_environment(settings)

@@ -66,7 +66,7 @@ class Exchange:
     mounts: list[Mount]
     paths: CallPaths
     call: str
-    library: str
+    stage_library: str
     certificate: str | None
 
 
@@ -128,7 +128,9 @@ def bound(
     try:
         for path in writable.values():
             hand_over(path, user)
-        yield Exchange(mounts=[*mounts, *cache], paths=paths, call="/call", library="/stagelib", certificate=inside)
+        yield Exchange(
+            mounts=[*mounts, *cache], paths=paths, call="/call", stage_library="/stagelib", certificate=inside
+        )
     finally:
         mine = (os.getuid(), os.getgid()) if hasattr(os, "getuid") else (0, 0)
         for path in writable.values():
@@ -194,7 +196,7 @@ def copied(
             ],
             paths=paths,
             call="/given/call",
-            library="/given/stagelib",
+            stage_library="/given/stagelib",
             certificate="/given/certificates.crt" if certificate and job.network else None,
         )
         for place, folder in (("out", job.output), ("call", desk.call), ("hub", desk.fills)):
