@@ -26,7 +26,7 @@ class StrictModel(BaseModel):
 def read_text(path: Path, what: str) -> str:
     """The text of a file the user named; RecipeError says why it can't be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise RecipeError(f"{what} {path} is not UTF-8 text", why=f"byte {error.start}: {error.reason}") from None
     except OSError as error:
@@ -58,8 +58,13 @@ def parse_json_object(text: str, path: Path, what: str) -> dict[str, Any]:
     except ValueError as error:  # a whole number of thousands of digits
         raise RecipeError(f"{what} {path} holds a number that can't be", why=str(error)) from None
     if not isinstance(value, dict):
-        raise RecipeError(f"{what} {path} must be a JSON object", why=f"it is a {type(value).__name__}")
+        raise RecipeError(
+            f"{what} {path} must be a JSON object", why=f"it is {_JSON_KINDS.get(type(value), 'a number')}"
+        )
     return value
+
+
+_JSON_KINDS = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
 
 
 def validate(model: type[ModelT], value: dict[str, Any], path: Path, what: str) -> ModelT:
@@ -89,11 +94,15 @@ def _fault(place: Location, kind: str, message: str, given: object, known: Seque
     name = str(place[-1]) if place else ""
     if kind in {"extra_forbidden", "unexpected_keyword_argument"}:
         guess = nearest(name, known)
-        return f"{where}: unknown key" + (f"; did you mean {guess!r}?" if guess else "")
+        return f"{where}: unknown key; " + (
+            f"did you mean {guess!r}?" if guess else f"known: {', '.join(sorted(known))}"
+        )
     if kind in {"missing", "missing_keyword_only_argument", "missing_argument"}:
         return f"{where}: is missing"
-    text = message[0].lower() + message[1:]
-    return f"{where}: {text} (it is {_short(given)})"
+    text = message.removeprefix("Value error, ")
+    if kind == "value_error":
+        return text if not place else f"{where}: {text}"
+    return f"{where}: {text[0].lower() + text[1:]} (it is {_short(given)})"
 
 
 def show_place(place: Location) -> str:

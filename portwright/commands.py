@@ -43,8 +43,8 @@ def run(request: Request) -> None:
             print(f"error: {error}", file=sys.stderr)
         if errors:
             raise errors[0]
-        if any(report.result and report.result.status == "failed" for report in summary.reports):
-            raise GateError("a gate failed; the deployable is marked rejected")
+        if rejected := faces.rejected(summary):
+            raise GateError(f"a gate failed: {', '.join(rejected)}; the deployable is marked rejected")
 
 
 def build(targets: str, engine: str | None) -> None:

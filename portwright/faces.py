@@ -63,6 +63,16 @@ def _failure(report: Report) -> str:
     return f"FAILED {result.recipe}: {reasons}"
 
 
+def rejected(summary: RunSummary) -> list[str]:
+    """Recipes whose gates failed, each with the gates' names."""
+    results = [report.result for report in summary.reports if report.result]
+    return [
+        f"{result.recipe} ({', '.join(gate.name for gate in failed(result.gates))})"
+        for result in results
+        if failed(result.gates)
+    ]
+
+
 def _notes(summary: RunSummary) -> list[str]:
     notes = [
         "p50 ms: one inference on one pinned CPU thread; of fp32: its ratio to ONNX Runtime fp32, run in turn with it.",
@@ -90,11 +100,17 @@ def plan_text(plans: Sequence[RecipePlan], shelf: Shelf) -> str:
         there = "there" if shelf.find(call) else "to run"
         rows.append((call.stage, call.toolchain.name, call.key[:12], there, str(len(recipes[call.key]))))
     engine = plans[0].engine if plans else "-"
-    return table(("stage", "toolchain", "key", "state", "recipes"), rows) + f"\nKeys are those of the {engine} engine."
+    return (
+        table(("stage", "toolchain", "key", "state", "recipes"), rows)
+        + f"\nKeys are those of the {engine} engine; --engine chooses."
+    )
 
 
 def list_text(catalog: Catalog) -> str:
     """Targets with their recipes, toolchains, and stages."""
+    for target in catalog.targets.values():
+        for recipe in target.recipe_paths:
+            catalog.recipes_for([target], recipe)  # what can't be run is not listed, but named
     rows = [
         (
             target.name,

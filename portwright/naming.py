@@ -14,7 +14,7 @@ MAX_SLUG = 80
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like `name`, if one is like it at all."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return found[0] if found else None
 
 

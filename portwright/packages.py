@@ -22,6 +22,20 @@ TORCH_HINT = (
     "the exporter takes PyTorch's CPU build, which PyTorch publishes on its own index: "
     "name that index with PIP_EXTRA_INDEX_URL, or a folder that holds the wheel with PIP_FIND_LINKS"
 )
+HASH_HINT = (
+    "what the package index serves is not what requirements.lock was compiled from: "
+    "look for a rebuilt file on a mirror, or compile the lock anew (make lock)"
+)
+INDEX_HINT = "check the package index (`pip config list`) and the network, then run the same command again"
+HINTS = (
+    (r"no version of torch|torch\S* (was|were) not found", TORCH_HINT),
+    (r"(?i)certificate|UnknownIssuer", "name your certificate authority's bundle with PIP_CERT, as pip has it"),
+    (r"(?i)hash mismatch|hashes? .*did(n't| not) match", HASH_HINT),
+    (
+        r"(?i)no version of|not found in the package|failed to fetch|sending request|dns error|timed out|connect",
+        INDEX_HINT,
+    ),
+)
 _INDEX_NAME = re.compile(r"^[A-Za-z0-9._-]+=")
 
 
@@ -116,11 +130,7 @@ def index_path(place: str) -> Path | None:
 
 def install_hint(output: str) -> str:
     """What to do about an install that failed, from what the installer printed."""
-    if "torch==" in output:
-        return TORCH_HINT
-    if any(word in output for word in ("certificate", "CERTIFICATE", "UnknownIssuer")):
-        return "name your certificate authority's bundle with PIP_CERT, as pip has it"
-    return "check the package index (`pip config list`) and the network, then run the same command again"
+    return next((hint for pattern, hint in HINTS if re.search(pattern, output)), "the log holds the whole output")
 
 
 def _readable(path: Path | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,8 +14,10 @@ from portwright.engines.base import EngineKind
 from portwright.errors import ModelError, RecipeError
 from portwright.recipe import WHAT, Recipe, SampleSpec, Step, steps
 from portwright.sources import LocalSource, ModelSource
+from portwright.stages import Declaration
 from portwright.target import Catalog, Target
 from portwright.toolchain import Toolchain
+from stagelib.api import Format
 
 KEY_SCHEME = 1
 
@@ -78,8 +80,9 @@ class RecipePlan:
 
     @property
     def calls(self) -> list[StageCall]:
-        """Each call once, dependencies first."""
-        return unique(call for end in (self.package, self.evaluate, self.benchmark) for call in (*end.upstream(), end))
+        """Each call once, dependencies first; texts before the export, since what is wrong with them shows sooner."""
+        ends = (self.batches, self.package, self.evaluate, self.benchmark)
+        return unique(call for end in ends for call in (*end.upstream(), end))
 
 
 def unique(calls: Iterable[StageCall]) -> list[StageCall]:
@@ -149,6 +152,10 @@ class Planner:
         if modules not in self._source_digests:
             self._source_digests[modules] = self._catalog.stage_library.source_digest(*modules)
         return self._source_digests[modules]
+
+    def formats(self, target: Target) -> tuple[str, ...]:
+        """Formats of models that the target's runtime loads."""
+        return self._catalog.stage_library.runtime_formats(target.file.runtime.name)
 
     @property
     def engine(self) -> EngineKind:
@@ -229,17 +236,35 @@ class _RecipePlanner:
 
     def _chain(self) -> None:
         """Call the recipe's stages one after the other; the first model, its shape fixed, is the fp32 reference."""
-        for index, (declaration, given) in enumerate(self._planner.steps(self._recipe)):
-            inputs = declaration.stage.inputs
-            place = f"recipe {self._recipe.path}: stages[{index}]: {declaration.name!r}"
-            if "model" in inputs and "model" not in self._roles:
-                raise RecipeError(
-                    f"{place} takes a model, and no stage before it makes one", hint="begin with `export`"
-                )
-            if "batches" in inputs and self._recipe.calibration is None:
-                raise RecipeError(
-                    f"{place} needs calibration data", hint='add "calibration": {"data": …, "field": …, "samples": …}'
-                )
+        chain = self._planner.steps(self._recipe)
+        check_chain(self._recipe, [declaration for declaration, _ in chain], self._planner.formats(self._target))
+        for declaration, given in chain:
             self._roles["model"] = CallInput(call=self._call(declaration.name, given))
             if "reference" not in self._roles:
                 self._roles["reference"] = CallInput(call=self._call("fix_shape", {}))
+
+
+def check_chain(recipe: Recipe, chain: Sequence[Declaration], loadable: Sequence[str]) -> None:
+    """RecipeError for stages that can't follow each other, or whose last model the target's runtime can't load."""
+    model: Format | None = None
+    fixed = False
+    for index, declaration in enumerate(chain):
+        stage = declaration.stage
+        place = f"recipe {recipe.path}: stages[{index}]: {declaration.name!r}"
+        if "model" in stage.inputs and model is None:
+            raise RecipeError(f"{place} takes a model, and no stage before it makes one", hint="begin with `export`")
+        if "model" not in stage.inputs and model is not None:
+            raise RecipeError(f"{place} would throw away what the stages before it made", hint="it can only come first")
+        if stage.takes is not None and stage.takes != model:
+            raise RecipeError(
+                f"{place} takes a model in {stage.takes} format, and is given {model}", hint="reorder them"
+            )
+        if "batches" in stage.inputs and recipe.calibration is None:
+            hint = 'add "calibration": {"data": …, "field": …, "samples": …}'
+            raise RecipeError(f"{place} needs calibration data", hint=hint)
+        model, fixed = stage.makes, fixed or stage.fixes_shape
+    if not fixed:
+        raise RecipeError(f"recipe {recipe.path}: stages: none fixes the input shape", hint="add `fix_shape`")
+    if model not in loadable:
+        why = f"the target's runtime loads {', '.join(loadable)}"
+        raise RecipeError(f"recipe {recipe.path}: stages: the last one makes {model}", why=why, hint="add a stage")

@@ -11,7 +11,7 @@ from portwright.board import Board
 from portwright.digests import DigestMemory
 from portwright.engines.base import Engine, EngineKind
 from portwright.engines.choose import ENGINE_KINDS, choose, open_engine, parse_kind
-from portwright.errors import PortwrightError
+from portwright.errors import DataError, ModelError, PortwrightError
 from portwright.executor import Executor, Shelf
 from portwright.locks import Usage
 from portwright.plan import Planner, RecipePlan
@@ -153,9 +153,23 @@ def _run_one(
         outcomes = Outcomes(plan, executor.ensure(wanted.target.name, plan.calls, measure_again=request.measure_again))
         return _report(views, wanted, outcomes)
     except PortwrightError as error:
+        _name_the_blamed(error, wanted)
         # The other recipes still run; this one's error stands in its report, and decides the exit code.
         board.line(f"{wanted.target.name}: stopped: {error.message}")
         return Report(wanted=wanted, error=error)
+
+
+def _name_the_blamed(error: PortwrightError, wanted: Wanted) -> None:
+    """A stage knows a model or data by its content; the user knows it by its name."""
+    if isinstance(error, ModelError):
+        name, hint = f"model {wanted.model.text}", "give another model, or save this one again with save_pretrained"
+    elif isinstance(error, DataError) and wanted.data is not None:
+        name, hint = f"data {wanted.data.path}", "correct the file, or give another with --data"
+    else:
+        return
+    if name.partition(" ")[2] not in error.message:
+        error.message = f"{error.message} ({name})"
+    error.hint = error.hint or hint
 
 
 def _report(views: Views, wanted: Wanted, outcomes: Outcomes) -> Report:

@@ -133,7 +133,13 @@ def _check_config(path: Path) -> None:
     except (OSError, ValueError) as error:
         raise ModelError(f"can't read {config}", why=str(error)) from None
     if not isinstance(value, dict):
-        raise ModelError(f"{config} is not a JSON object")
+        raise ModelError(f"{config} is not a JSON object", hint="give the folder that save_pretrained wrote")
+    if "auto_map" in value:
+        raise ModelError(
+            f"model folder {path} asks for code of its own",
+            why="auto_map in config.json; such code is never run, and a built-in class in its place is another model",
+            hint="choose a model that needs none",
+        )
 
 
 def model_files(folder: Path) -> dict[str, Path]:

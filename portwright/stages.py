@@ -78,12 +78,20 @@ class StageLibrary:
 
     def runtime_packages(self, runtime: str) -> tuple[str, ...]:
         """Distributions that a runtime needs; RecipeError for an unknown one."""
+        packages: tuple[str, ...] = self._runtime(runtime).PACKAGES
+        return packages
+
+    def runtime_formats(self, runtime: str) -> tuple[str, ...]:
+        """Formats of models that a runtime loads; RecipeError for an unknown one."""
+        formats: tuple[str, ...] = self._runtime(runtime).FORMATS
+        return formats
+
+    def _runtime(self, name: str) -> ModuleType:
         folder = self._root / "stagelib" / "runtimes"
         known = {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}
-        if runtime not in known:
-            raise RecipeError(f"unknown runtime {runtime!r}", hint=suggestion(runtime, known))
-        packages: tuple[str, ...] = _module(f"stagelib.runtimes.{runtime}").PACKAGES
-        return packages
+        if name not in known:
+            raise RecipeError(f"unknown runtime {name!r}", hint=suggestion(name, known))
+        return _module(f"stagelib.runtimes.{name}")
 
     def source_digest(self, *modules: str) -> str:
         """Digest of modules and of everything in stagelib that they import, wherever the import stands."""

@@ -125,6 +125,8 @@ class Catalog:
         return [(owner, self._load(owner.recipe_paths[asked], owner))]
 
     def _from_file(self, path: Path, targets: list[Target]) -> tuple[Target, Recipe]:
+        if path.is_dir():
+            raise UsageError(f"--recipe={path} is a folder", hint="give one JSON file in it, or a recipe's name")
         if not path.is_file():
             raise UsageError(
                 f"no recipe file {path}", hint=f"the name of a recipe also serves: {', '.join(self._recipe_targets)}"

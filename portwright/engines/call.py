@@ -28,7 +28,8 @@ HUB_VARIABLES = ("HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_DOWNLOAD_T
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 ERRORS: dict[str, type[PortwrightError]] = {"stage": StageFailedError, "model": ModelError, "data": DataError}
-_NO_SPACE = re.compile(r"No space left on device|ENOSPC|Errno 28")
+FREE_SPACE = "free some space, or set PORTWRIGHT_ARTIFACTS to a larger disk; the same command goes on where it was"
+NO_SPACE_TEXT = re.compile(r"(?i)no space left on device|ENOSPC|errno 28")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,7 @@ def read_outcome(job: Job, folder: Path, exit_code: int) -> Outcome:
             seconds=report.seconds,
             peak_memory_bytes=report.peak_memory_bytes,
         )
-    if _NO_SPACE.search(report.message):
+    if NO_SPACE_TEXT.search(report.message):
         raise disk_full(job)
     error = ERRORS.get(report.kind, StageFailedError)
     raise error(f"stage {job.label}: {report.message}", hint=report.hint, log=job.log)
@@ -116,14 +117,14 @@ def disk_full(job: Job) -> StoreError:
     return StoreError(
         f"stage {job.label} could not write its output",
         why=f"no space is left on the disk of {job.output.parent.parent}",
-        hint="free some space, or set PORTWRIGHT_ARTIFACTS to a larger disk; the same command goes on where it was",
+        hint=FREE_SPACE,
         log=job.log,
     )
 
 
 def died(job: Job, exit_code: int) -> PortwrightError:
     """A stage that ended without a report."""
-    if exit_code == NO_SPACE or (exit_code > 0 and _NO_SPACE.search(tail(job.log))):
+    if exit_code == NO_SPACE or (exit_code > 0 and NO_SPACE_TEXT.search(tail(job.log))):
         return disk_full(job)
     if exit_code == TIMED_OUT:
         why = f"it was still running after {job.deadline_s:.0f} s"

@@ -16,6 +16,8 @@ import uv
 
 from portwright.engines.base import EngineKind, Event, EventSink, Job, Outcome
 from portwright.engines.call import (
+    FREE_SPACE,
+    NO_SPACE_TEXT,
     CallPaths,
     merge_hub_cache,
     network_environment,
@@ -24,7 +26,7 @@ from portwright.engines.call import (
     write_call,
 )
 from portwright.engines.child import running
-from portwright.errors import EngineError
+from portwright.errors import EngineError, PortwrightError, StoreError
 from portwright.packages import PackageSettings, install_hint
 from portwright.toolchain import Toolchain
 
@@ -146,12 +148,7 @@ class VenvEngine:
         ):
             code, lines = self._uv(arguments, lock, log, on_event)
             if code != 0:
-                raise EngineError(
-                    f"can't make the virtual environment of toolchain {toolchain.name!r}",
-                    why="\n       ".join(lines),
-                    hint=install_hint("\n".join(lines)),
-                    log=log,
-                )
+                raise _not_made(toolchain, lines, log)
         (folder / READY).write_text(toolchain.digest(self.kind))
 
     def _python(self, lock: int) -> str:
@@ -204,3 +201,12 @@ def _locked(path: Path, on_event: EventSink) -> Iterator[int]:
             on_event(Event(kind="log", text="another run makes this environment: waiting for it"))
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file.fileno()
+
+
+def _not_made(toolchain: Toolchain, lines: list[str], log: Path) -> PortwrightError:
+    """Why uv could not make an environment; a full disk is the host volume's fault, not the engine's."""
+    message = f"can't make the virtual environment of toolchain {toolchain.name!r}"
+    text = "\n".join(lines)
+    if NO_SPACE_TEXT.search(text):
+        return StoreError(message, why=f"no space is left on the disk of {log.parent}", hint=FREE_SPACE, log=log)
+    return EngineError(message, why="\n       ".join(lines), hint=install_hint(text), log=log)

@@ -18,6 +18,7 @@ from typing import IO, Any, Literal
 
 Role = Literal["source", "model", "reference", "batches", "calibration_data", "evaluation_data", "local"]
 ErrorKind = Literal["stage", "model", "data"]
+Format = Literal["onnx", "openvino"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,12 @@ class Stage:
     optional_inputs: tuple[Role, ...] = ()
     """Roles the planner fills where the recipe has them."""
     params: type
+    takes: Format | None = None
+    """Format of the `model` it is given."""
+    makes: Format | None = None
+    """Format of the model it makes; None for a stage that makes none."""
+    fixes_shape: bool = False
+    """Whether the model it makes has the recipe's fixed input shape, whatever it was given."""
     needs: tuple[str, ...] = ()
     """Distributions, by their names on the package index, that the toolchain's lock must hold."""
     kind: Literal["artifact", "measurement"] = "artifact"

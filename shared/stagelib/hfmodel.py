@@ -122,14 +122,14 @@ def leave_torch_out() -> None:
     os.environ |= {"USE_TORCH": "0", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
 
 
-def refuse_remote_code(config: dict[str, Any], native: Collection[str]) -> None:
-    """StageError where a configuration asks for its repository's code and transformers has none of that type."""
+def refuse_remote_code(config: dict[str, Any]) -> None:
+    """StageError where a configuration asks for code of its own: a built-in class in its place is another model."""
     model_type = str(config.get("model_type", ""))
-    if "auto_map" in config and model_type not in native:
+    if "auto_map" in config:
         raise StageError(
             f"the model needs code from its own repository (auto_map in {CONFIG}, model type {model_type!r}), "
             "and remote code is never run",
-            hint="choose a model whose type transformers knows by itself",
+            hint="choose a model that needs no code of its own",
             kind="model",
         )
 

@@ -13,8 +13,8 @@ from stagelib.api import Call, StageError
 Repo = Literal["model", "dataset"]
 TIMEOUT_S = 20.0
 WAY_OUT: dict[Repo, str] = {
-    "model": "--model=<folder> takes a local model instead",
-    "dataset": "--data=<file> takes a local .jsonl or .parquet file instead",
+    "model": "--model=<folder> takes a local model instead, and --data=<file> local texts",
+    "dataset": "--data=<file> takes a local .jsonl or .parquet file instead, and --model=<folder> a local model",
 }
 
 

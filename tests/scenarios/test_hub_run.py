@@ -63,5 +63,6 @@ def test_no_hub_is_said_with_what_to_do(portwright: Portwright, recipe: Path, tm
         done = run(portwright, recipe, "venv", tmp_path / "hf", **environment)
         assert done.code == 2, done.text
         assert "--model" in done.err
+        assert "--data" in done.err
         assert MODEL in done.err or NOWHERE in done.err
         assert "Traceback" not in done.text

@@ -111,4 +111,7 @@ def test_a_user_without_a_home_has_no_folder_there() -> None:
 def test_a_failed_install_says_what_to_do() -> None:
     assert "PyTorch" in install_hint("there is no version of torch==2.13.0+cpu")
     assert "PIP_CERT" in install_hint("invalid peer certificate: UnknownIssuer")
-    assert "pip config list" in install_hint("connection refused")
+    assert "pip config list" in install_hint("error sending request")
+    assert "make lock" in install_hint("Hash mismatch for onnx")
+    built = " + torch==2.13.0+cpu\nexecutor failed running [/bin/sh -c false]: exit code: 1"
+    assert install_hint(built) == "the log holds the whole output"

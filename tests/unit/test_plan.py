@@ -16,8 +16,9 @@ from portwright.digests import DigestMemory
 from portwright.engines.base import EngineKind
 from portwright.errors import RecipeError, UsageError
 from portwright.explain import explain_text, first_difference
-from portwright.plan import Planner, RecipePlan, unique
+from portwright.plan import Planner, RecipePlan, check_chain, unique
 from portwright.project import this_project
+from portwright.recipe import steps
 from portwright.run import load_catalog
 from portwright.sources import parse_data, parse_model
 from portwright.stages import StageLibrary
@@ -150,6 +151,37 @@ def test_the_first_stage_must_make_a_model(catalog: Catalog, tmp_path: Path) -> 
     path = edited(tmp_path, OPENVINO, lambda recipe: recipe["stages"].pop(0))
     with pytest.raises(RecipeError, match=r"stages\[0\](.|\n)*begin with `export`"):
         plan_of(catalog, path)
+
+
+EXPORT, FIX, NNCF = {"stage": "export"}, {"stage": "fix_shape"}, {"stage": "quantize_nncf"}
+ENCAPSULATE, QDQ = {"stage": "encapsulate"}, {"stage": "quantize_qdq"}
+
+
+@pytest.mark.parametrize(
+    ("stages", "words"),
+    [
+        ([EXPORT, ENCAPSULATE, NNCF], ["stages[1]", "takes a model in openvino format, and is given onnx"]),
+        ([EXPORT, NNCF, ENCAPSULATE, FIX], ["stages[3]", "takes a model in onnx format, and is given openvino"]),
+        ([EXPORT, NNCF, ENCAPSULATE, EXPORT], ["stages[3]", "would throw away"]),
+        ([EXPORT, EXPORT, NNCF], ["stages[1]", "would throw away"]),
+        ([EXPORT], ["none fixes the input shape", "fix_shape"]),
+    ],
+)
+def test_stages_that_can_not_follow_each_other(
+    catalog: Catalog, tmp_path: Path, stages: list[dict[str, Any]], words: list[str]
+) -> None:
+    path = edited(tmp_path, OPENVINO, lambda recipe: recipe.update(stages=stages))
+    with pytest.raises(RecipeError) as caught:
+        plan_of(catalog, path)
+    assert [word for word in words if word not in str(caught.value)] == [], str(caught.value)
+
+
+def test_the_last_model_must_be_one_the_runtime_loads(catalog: Catalog) -> None:
+    [(_, recipe)] = catalog.recipes_for(catalog.select("openvino"), None)
+    chain = [declaration for declaration, _ in steps(recipe, catalog.stage_library)]
+    check_chain(recipe, chain, ("openvino",))
+    with pytest.raises(RecipeError, match="the last one makes openvino"):
+        check_chain(recipe, chain, ("onnx",))
 
 
 def test_a_stage_no_toolchain_of_the_target_holds(catalog: Catalog, tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def test_every_recipe_of_the_repository_is_good(path: Path) -> None:
     ("place", "value", "words"),
     [
         ("modle", {}, ["modle", "did you mean 'model'"]),
+        ("colour", {}, ["colour", "known: ", "stages"]),
         ("name", DELETE, ["name", "is missing"]),
         ("name", "../up", ["name", "pattern"]),
         ("stages", [], ["stages", "at least 1"]),
@@ -120,6 +121,12 @@ def test_text_that_is_no_recipe(tmp_path: Path, text: str, words: list[str]) -> 
     with pytest.raises(RecipeError) as caught:
         load_recipe(write(tmp_path, text), LIBRARY)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_recipe(path, LIBRARY).name == "good"
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:

@@ -103,6 +103,9 @@ def test_folders_that_hold_no_model(tmp_path: Path) -> None:
     (folder / "config.json").write_text("{")
     with pytest.raises(ModelError, match=r"can't read .*config.json"):
         parse_model(str(folder), "main", MEMORY)
+    (folder / "config.json").write_text('{"auto_map": {"AutoModel": "mine.Model"}}')
+    with pytest.raises(ModelError, match=r"asks for code of its own"):
+        parse_model(str(folder), "main", MEMORY)
     (folder / "config.json").write_text("{}")
     (folder / "pytorch_model.bin").write_text("")
     with pytest.raises(ModelError, match=r"no \*.safetensors(.|\n)*pytorch_model.bin"):

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
+from stagelib.api import Format
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -49,6 +51,8 @@ class Runtime(Protocol):
 
     PACKAGES: tuple[str, ...]
     """Distributions that the toolchain's lock must hold."""
+    FORMATS: tuple[Format, ...]
+    """Formats of models that it loads."""
 
     def load(self, folder: Path, *, device: str, threads: int | None) -> Session:
         """Load the model that `model.json` of `folder` names. `threads=None` takes every CPU this process may use."""

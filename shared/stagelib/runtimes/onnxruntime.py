@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stagelib.api import StageError, cpu_count
+from stagelib.api import Format, StageError, cpu_count
 from stagelib.modelinfo import ModelInfo
 from stagelib.runtimes.base import ExecutedOn, Placed
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PACKAGES: tuple[str, ...] = ("onnxruntime", "numpy")
+FORMATS: tuple[Format, ...] = ("onnx",)
 PROVIDERS = {"cpu": "CPUExecutionProvider"}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stagelib.api import StageError, cpu_count
+from stagelib.api import Format, StageError, cpu_count
 from stagelib.modelinfo import ModelInfo
 from stagelib.runtimes.base import ExecutedOn, Placed
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PACKAGES: tuple[str, ...] = ("openvino", "numpy")
+FORMATS: tuple[Format, ...] = ("openvino", "onnx")
 KINDS = ("CPU", "GPU", "NPU")
 NOT_EXECUTED = frozenset({"Input", "Output", "Const", "Constant", "Parameter", "Result"})
 

@@ -27,6 +27,8 @@ class Params:
 STAGE = Stage(
     summary="encapsulate an OpenVINO IR as an EPContext ONNX model",
     inputs=("model",),
+    takes="openvino",
+    makes="openvino",
     params=Params,
     needs=("openvino", "onnx", "numpy"),
 )

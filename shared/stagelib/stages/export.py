@@ -39,6 +39,7 @@ class Params:
 STAGE = Stage(
     summary="export a Hugging Face encoder to ONNX",
     inputs=("source",),
+    makes="onnx",
     params=Params,
     needs=("torch", "transformers", "optimum-onnx", "onnx"),
 )
@@ -134,7 +135,9 @@ def _model_errors(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise StageError(f"{what}: {' '.join(str(error).split())[:400]}", kind="model") from error
+        # transformers goes on with advice for an environment of one's own; the toolchain's is locked.
+        said = " ".join(str(error).split()).split(". ")[0][:300]
+        raise StageError(f"{what}: {said}", kind="model") from error
 
 
 def _settle(folder: Path, inputs: list[str]) -> onnx.ModelProto:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from stagelib import hfmodel, hub
 from stagelib.api import Call, Result, Stage, StageError
@@ -40,7 +39,7 @@ def run(call: Call, params: Params) -> Result:
             if hub.offline():
                 raise hub.not_cached("model", params.id, params.revision)
             snapshot, origin = _download(call, params), "hub"
-    _refuse_remote_code(hfmodel.read_config(snapshot))
+    hfmodel.refuse_remote_code(hfmodel.read_config(snapshot))
     if absent := hfmodel.missing_files(snapshot):
         message = f"the model {params.id!r} (revision {params.revision}) lacks {', '.join(absent)}"
         raise StageError(message, hint=hub.WAY_OUT["model"], kind="model")
@@ -79,7 +78,7 @@ def _download(call: Call, params: Params) -> Path:
     hfmodel.refuse_without_weights(sizes.keys(), params.id, params.revision)
     # The hub parses config.json itself: what can't be accepted is refused before its weights cross the network.
     if isinstance(info.config, dict):
-        _refuse_remote_code(info.config)
+        hfmodel.refuse_remote_code(info.config)
     files = hfmodel.wanted(sizes.keys())
     home = call.fills or call.scratch / "hub-home"
     with _progress(call, home / "hub", sum(sizes[name] for name in files)):
@@ -90,13 +89,6 @@ def _download(call: Call, params: Params) -> Path:
             cache_dir=home / "hub",
         )
     return Path(found)
-
-
-def _refuse_remote_code(config: dict[str, Any]) -> None:
-    hfmodel.leave_torch_out()
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-
-    hfmodel.refuse_remote_code(config, CONFIG_MAPPING_NAMES.keys())
 
 
 @contextmanager

@@ -24,6 +24,9 @@ class Params:
 STAGE = Stage(
     summary="fix batch size and sequence length of an ONNX model",
     inputs=("model",),
+    takes="onnx",
+    makes="onnx",
+    fixes_shape=True,
     params=Params,
     needs=("onnx", "numpy"),
     shaped=True,

@@ -41,6 +41,9 @@ class Params:
 STAGE = Stage(
     summary="quantize to int8 with NNCF, to OpenVINO IR of a fixed shape",
     inputs=("model", "batches"),
+    takes="onnx",
+    makes="openvino",
+    fixes_shape=True,
     params=Params,
     needs=("openvino", "nncf", "onnx", "numpy"),
     shaped=True,

@@ -41,6 +41,8 @@ class Params:
 STAGE = Stage(
     summary="quantize statically to QDQ with ONNX Runtime",
     inputs=("model", "batches"),
+    takes="onnx",
+    makes="onnx",
     params=Params,
     needs=("onnxruntime", "onnx", "numpy"),
 )

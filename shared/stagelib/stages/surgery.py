@@ -27,6 +27,8 @@ class Params:
 STAGE = Stage(
     summary="replace the attention-mask constant, optionally turn MatMul + Add into Gemm",
     inputs=("model",),
+    takes="onnx",
+    makes="onnx",
     params=Params,
     needs=("onnx", "numpy"),
 )
