@@ -30,6 +30,7 @@ from portwright.run import run as run_recipes
 from portwright.view import Views
 
 PROJECT = this_project()
+BROKEN_PIPE = 141
 __all__ = ["Request", "build", "clean", "explain", "list_all", "plan", "run"]
 
 
@@ -110,6 +111,10 @@ def _reported() -> Iterator[None]:
         _end(InterruptedRunError("interrupted", hint="the same command goes on where it was"))
     except Exit:
         raise
+    except BrokenPipeError:
+        # Whoever read our output has gone: `invoke list | head`. Nothing more can be said, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Exit(None, BROKEN_PIPE) from None
     except Exception as error:  # the one broad handler: a bug must not look like a user's mistake
         if isinstance(error, OSError) and error.errno in STORAGE_HINTS and _is_ours(error.filename):
             _end(storage_error(PROJECT.artifacts, error))

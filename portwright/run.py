@@ -155,13 +155,13 @@ def _run_one(
     except PortwrightError as error:
         _name_the_blamed(error, wanted)
         # The other recipes still run; this one's error stands in its report, and decides the exit code.
-        board.line(f"{wanted.target.name}: stopped: {error.message}")
+        board.line(f"{wanted.target.name}: stopped")
         return Report(wanted=wanted, error=error)
 
 
 def _name_the_blamed(error: PortwrightError, wanted: Wanted) -> None:
     """A stage knows a model or data by its content; the user knows it by its name."""
-    if isinstance(error, ModelError):
+    if isinstance(error, ModelError) and wanted.model.local is not None:
         name, hint = f"model {wanted.model.text}", "give another model, or save this one again with save_pretrained"
     elif isinstance(error, DataError) and wanted.data is not None:
         name, hint = f"data {wanted.data.path}", "correct the file, or give another with --data"
