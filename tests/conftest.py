@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from portwright.packages import read_settings
 from portwright.project import this_project
 from portwright.toolchain import load_toolchains
 from support.commands import Portwright
+
+# A shell's background jobs ignore SIGINT, and so would every command that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROJECT = this_project()
 MINILM = PROJECT.root / ".demo" / "minilm"
