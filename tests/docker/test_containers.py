@@ -162,7 +162,10 @@ def test_a_killed_client_leaves_nothing_for_long(
         assert len(ours()) == 1
         assert reap(engine._client) == 0
         child.send_signal(how)
-        child.wait(30)
+        try:
+            child.wait(30)
+        finally:
+            child.kill()
     reaped = reap(engine._client)
     assert reaped == (1 if how is signal.SIGKILL else 0)
     assert ours() == []

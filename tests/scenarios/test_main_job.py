@@ -194,7 +194,10 @@ def test_an_interrupted_run_says_so(portwright: Portwright, tmp_path: Path, text
     )
     assert wait_for(lambda: any(portwright.artifacts.glob("store/??/*")))
     child.send_signal(how)
-    out, _ = child.communicate(timeout=60)
+    try:
+        out, _ = child.communicate(timeout=60)
+    finally:
+        child.kill()
     assert child.returncode == 130, out
     assert "goes on where it was" in out
     assert "Traceback" not in out
