@@ -85,15 +85,16 @@ def test_a_revision_of_a_pull_request(hub: StubHub, stages: Stages) -> None:
     assert done.facts["commit"] == hub.repos[0].sha
 
 
-def test_remote_code_is_refused_unless_transformers_knows_the_type(hub: StubHub, stages: Stages) -> None:
+@pytest.mark.parametrize("model_type", ["bert", "mine"])
+def test_a_model_with_code_of_its_own_is_refused_before_its_weights_come(
+    hub: StubHub, stages: Stages, model_type: str
+) -> None:
     repo = hub.repos[0]
-    config = json.loads(repo.files["config.json"]) | {"auto_map": {"AutoModel": "modeling.Mine"}}
-    repo.files = {**repo.files, "config.json": json.dumps(config).encode()}
-    assert stages.run("fetch_model", {"id": MODEL}, network=True).facts["files"]
-    repo.files = {**repo.files, "config.json": json.dumps(config | {"model_type": "mine"}).encode()}
+    asks = {"auto_map": {"AutoModel": "modeling.Mine"}, "model_type": model_type}
+    repo.files = {**repo.files, "config.json": json.dumps(json.loads(repo.files["config.json"]) | asks).encode()}
     kind, message, _ = stages.run("fetch_model", {"id": MODEL}, network=True).failure
     assert kind == "model"
-    assert "'mine'" in message
+    assert f"{model_type!r}" in message
     assert not any(asked.startswith("GET") and repo.sha in asked and "safetensors" in asked for asked in hub.requests)
 
 
