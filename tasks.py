@@ -11,7 +11,16 @@ TARGET = "one target, several with commas, or all"
 RECIPE = "a recipe's name, or a JSON file; left out: the target's default recipe"
 MODEL = "hub id[@revision], a local folder, or synthetic:bert-base?seed=0; left out: the recipe's own"
 DATA = "JSON-lines or Parquet file with the fields the recipe names; left out: the recipe's hub data"
+DEVICE = "a device of the target (npu, gpu), passed to what executes; left out: something stands in for it, labelled so"
 ENGINE = "docker or venv; left out: docker if an engine answers, else venv"
+SELECTION = {
+    "target": TARGET,
+    "recipe": RECIPE,
+    "model": MODEL,
+    "data": DATA,
+    "engine": ENGINE,
+    "device": DEVICE,
+}
 
 
 @task(auto_shortflags=False, help={"target": TARGET, "engine": ENGINE})
@@ -20,7 +29,7 @@ def build(_: Context, target: str, engine: str | None = None) -> None:
     commands.build(target, engine)
 
 
-@task(auto_shortflags=False, help={"target": TARGET, "recipe": RECIPE, "model": MODEL, "data": DATA, "engine": ENGINE})
+@task(auto_shortflags=False, help=SELECTION)
 def run(
     _: Context,
     target: str,
@@ -28,12 +37,13 @@ def run(
     model: str | None = None,
     data: str | None = None,
     engine: str | None = None,
+    device: str | None = None,
 ) -> None:
     """Run recipes: export, quantize, compile, benchmark, evaluate; builds what is missing."""
-    commands.run(commands.Request(targets=target, recipe=recipe, model=model, data=data, engine=engine))
+    commands.run(commands.Request(target, recipe, model, data, engine, device))
 
 
-@task(auto_shortflags=False, help={"target": TARGET, "recipe": RECIPE, "model": MODEL, "data": DATA, "engine": ENGINE})
+@task(auto_shortflags=False, help=SELECTION)
 def bench(
     _: Context,
     target: str,
@@ -41,13 +51,16 @@ def bench(
     model: str | None = None,
     data: str | None = None,
     engine: str | None = None,
+    device: str | None = None,
 ) -> None:
     """Measure again, even if there is a measurement; builds what is missing."""
-    request = commands.Request(targets=target, recipe=recipe, model=model, data=data, engine=engine, measure_again=True)
+    request = commands.Request(
+        targets=target, recipe=recipe, model=model, data=data, engine=engine, device=device, measure_again=True
+    )
     commands.run(request)
 
 
-@task(auto_shortflags=False, help={"target": TARGET, "recipe": RECIPE, "model": MODEL, "data": DATA, "engine": ENGINE})
+@task(auto_shortflags=False, help=SELECTION)
 def plan(
     _: Context,
     target: str = "all",
@@ -55,12 +68,13 @@ def plan(
     model: str | None = None,
     data: str | None = None,
     engine: str | None = None,
+    device: str | None = None,
 ) -> None:
     """Show the stage calls of recipes and what is there already; contacts no engine."""
-    commands.plan(commands.Request(targets=target, recipe=recipe, model=model, data=data, engine=engine))
+    commands.plan(commands.Request(target, recipe, model, data, engine, device))
 
 
-@task(auto_shortflags=False, help={"target": TARGET, "recipe": RECIPE, "model": MODEL, "data": DATA, "engine": ENGINE})
+@task(auto_shortflags=False, help=SELECTION)
 def explain(
     _: Context,
     target: str,
@@ -68,9 +82,10 @@ def explain(
     model: str | None = None,
     data: str | None = None,
     engine: str | None = None,
+    device: str | None = None,
 ) -> None:
     """Say which part of each stage's key differs from the last run."""
-    commands.explain(commands.Request(targets=target, recipe=recipe, model=model, data=data, engine=engine))
+    commands.explain(commands.Request(target, recipe, model, data, engine, device))
 
 
 @task(name="list", auto_shortflags=False)

@@ -16,13 +16,13 @@ from invoke.exceptions import Exit
 
 from portwright import cleaning, faces
 from portwright.board import Board
+from portwright.calls import RecipePlan
 from portwright.disk import STORAGE_HINTS, storage_error
 from portwright.engines.choose import ENGINE_KINDS, parse_kind
 from portwright.errors import GateError, InterruptedRunError, PortwrightError
 from portwright.executor import Shelf
 from portwright.explain import explain_text
 from portwright.locks import Usage
-from portwright.plan import RecipePlan
 from portwright.project import this_project
 from portwright.run import Request, load_catalog, plans_for, resolve
 from portwright.run import build as run_build
@@ -92,7 +92,7 @@ def _plans(request: Request) -> list[RecipePlan]:
     """Plans for the engine asked for, else for the one whose results are there, else for docker."""
     asked = parse_kind(request.engine)
     catalog = load_catalog(PROJECT)
-    wanted = resolve(PROJECT, catalog, request)
+    wanted = resolve(PROJECT, catalog, request, look=False)
     shelf = Shelf(PROJECT.artifacts)
     candidates = [plans_for(catalog, wanted, kind) for kind in ([asked] if asked else ENGINE_KINDS)]
     there = [sum(shelf.find(call) is not None for item in plans for call in item.calls) for plans in candidates]

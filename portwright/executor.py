@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from portwright.board import Board
+from portwright.calls import CallInput, StageCall
+from portwright.devices import Access
 from portwright.disk import storage_error
 from portwright.engines.base import Engine, Job, Outcome
 from portwright.errors import DataError, EngineError, ModelError, StageFailedError
 from portwright.history import History, Measurement, this_host
 from portwright.locks import held
-from portwright.plan import CallInput, StageCall
 from portwright.sources import LocalSource, has_links, model_files
 from portwright.stages import StageLibrary
 from portwright.store import Artifact, Manifest, Store
@@ -106,9 +107,16 @@ class Executor:
         self._run = uuid.uuid4().hex
         self._done: dict[str, Done] = {}
         self._prepared: set[str] = set()
+        self._access: Access | None = None
 
-    def ensure(self, label: str, calls: Sequence[StageCall], *, measure_again: bool = False) -> list[Done]:
-        """The outcomes of `calls`, in order; what is missing is run. `measure_again` runs measurements even so."""
+    def ensure(
+        self, label: str, calls: Sequence[StageCall], *, measure_again: bool = False, access: Access | None = None
+    ) -> list[Done]:
+        """The outcomes of `calls`, in order; what is missing is run. `measure_again` runs measurements even so.
+
+        `access` is what the calls that ask for a device are given of this machine.
+        """
+        self._access = access
         results: list[Done] = []
         for number, call in enumerate(calls, start=1):
             title = f"{label} {number}/{len(calls)} {call.stage}"
@@ -165,6 +173,7 @@ class Executor:
                 hub_cache=hub_home() if call.network else None,
                 label=f"{label}/{call.stage}",
                 also_versions=call.versions_of,
+                access=self._access if call.device else None,
             )
             with self._board.step(title) as step:
                 outcome = self._engine.run(call.toolchain, job, step.event)

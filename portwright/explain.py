@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from portwright.plan import RecipePlan
+from portwright.calls import RecipePlan
 
 ORDER = ("scheme", "source", "params", "toolchain", "inputs")
 WORDS = {

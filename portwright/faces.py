@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from portwright.calls import RecipePlan, unique
 from portwright.executor import Shelf
 from portwright.gates import failed
-from portwright.plan import RecipePlan, unique
 from portwright.project import Project
+from portwright.results import RunResult
 from portwright.run import Report, RunSummary
 from portwright.target import Catalog
 
@@ -42,7 +43,7 @@ def _row(report: Report) -> tuple[str, ...]:
         result.target,
         result.recipe,
         result.status,
-        result.executed_on,
+        _ran_on(result),
         f"{result.latency_ms.p50:.2f}" if result.latency_ms else "-",
         f"{result.latency_ratio:.3f}" if result.latency_ratio is not None else "-",
         _cosine(result.similarity.mean),
@@ -50,6 +51,12 @@ def _row(report: Report) -> tuple[str, ...]:
         f"{result.size_bytes / 1e6:.1f}",
         result.measured.replace("+00:00", "Z"),
     )
+
+
+def _ran_on(result: RunResult) -> str:
+    """`device`, or what stood in for it: never the one for the other."""
+    standing_in = any(gate.name == "placement" and gate.passed is None for gate in result.gates)
+    return f"{result.executed_on} (stand-in)" if standing_in else result.executed_on
 
 
 def _cosine(value: float | None) -> str:
@@ -85,7 +92,26 @@ def _notes(summary: RunSummary) -> list[str]:
             notes.append(f"{result.recipe}: {result.data.note}")
         if result.verdict and result.verdict != "valid":
             notes.append(f"{result.recipe}: the measurement is {result.verdict}: {result.verdict_reason}")
+        notes += [f"{result.recipe}: {line}" for line in _unlike_the_device(result)]
     return notes if results else []
+
+
+def _unlike_the_device(result: RunResult) -> Iterator[str]:
+    """What a reader must know before taking a figure for the device's."""
+    if not result.executed.deployable:
+        yield (
+            f"what ships was compiled, not executed; executed was the model of stage {result.executed.stage}, "
+            f"on {result.executed_on}."
+        )
+    if result.emulation:
+        found = result.emulation.similarity
+        yield (
+            f"emulator, not a device: {result.emulation.variant}, {_cosine(found.mean)} (min {_cosine(found.min)}) "
+            f"over {found.samples} texts against the model it was compiled from."
+        )
+    for item in result.not_built:
+        hint = f" {item.hint}" if item.hint else ""
+        yield f"not built: {item.what}: {item.why}.{hint}"
 
 
 def plan_text(plans: Sequence[RecipePlan], shelf: Shelf) -> str:

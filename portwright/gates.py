@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from portwright.recipe import Gates, PlacementGate
-from portwright.results import GateRecord, Placement, Similarity
+from collections.abc import Iterator
+
+from portwright.placement_gate import executed_record, placed_record
+from portwright.recipe import Gates, SimilarityGate
+from portwright.results import Emulation, ExecutedOn, GateRecord, Placement, Similarity
 
 
 def judge(
-    gates: Gates, similarity: Similarity, placement: Placement, latency_ratio: float | None
+    gates: Gates,
+    similarity: Similarity,
+    placement: Placement,
+    latency_ratio: float | None,
+    *,
+    executed_on: ExecutedOn = "cpu",
+    emulation: Emulation | None = None,
 ) -> tuple[GateRecord, ...]:
     """Every gate of a recipe against what was found. A value that is not a number fails."""
-    records = [
-        _at_least(
-            "similarity.mean", gates.similarity.mean, similarity.mean, f"mean cosine over {similarity.samples} texts"
-        ),
-        _at_least("similarity.min", gates.similarity.min, similarity.min, "cosine of the worst text"),
-        _placement(gates.placement, placement),
-    ]
+    records = [*_similar("similarity", gates.similarity, similarity)]
+    if placement.compiled:
+        by = placement.compiled_by or "its compiler"
+        records.append(placed_record("placement.compiled", gates.placement, placement.compiled, f"placed by {by}"))
+    records.append(executed_record(gates.placement, placement, executed_on))
+    if emulation is not None:
+        if emulation.placement:
+            records.append(
+                placed_record("placement.emulated", gates.placement, emulation.placement, "run in the emulator")
+            )
+        if gates.emulation is not None:
+            records += _similar("emulation", gates.emulation, emulation.similarity)
     if gates.latency_ratio is not None:
         records.append(_at_most("latency_ratio", gates.latency_ratio.max, latency_ratio))
     return tuple(records)
@@ -24,7 +38,12 @@ def judge(
 
 def failed(records: tuple[GateRecord, ...]) -> list[GateRecord]:
     """The gates that a run did not meet."""
-    return [record for record in records if not record.passed]
+    return [record for record in records if record.passed is False]
+
+
+def _similar(name: str, gate: SimilarityGate, found: Similarity) -> Iterator[GateRecord]:
+    yield _at_least(f"{name}.mean", gate.mean, found.mean, f"mean cosine over {found.samples} texts")
+    yield _at_least(f"{name}.min", gate.min, found.min, "cosine of the worst text")
 
 
 def _at_least(name: str, limit: float, found: float | None, what: str) -> GateRecord:
@@ -43,15 +62,4 @@ def _at_most(name: str, limit: float, found: float | None) -> GateRecord:
         limit=limit,
         found=found,
         reason=f"latency over fp32 is {shown}, at most {limit:g} is asked",
-    )
-
-
-def _placement(gate: PlacementGate, placement: Placement) -> GateRecord:
-    total = sum(part.nodes for part in placement.nodes)
-    inside = sum(part.nodes for part in placement.nodes if part.where in gate.on)
-    share = inside / total if total else 0.0
-    seen = ", ".join(f"{part.nodes} on {part.where}" for part in placement.nodes) or "nothing"
-    reason = f"{share:.1%} of the nodes ran on {', '.join(gate.on)} ({seen}), at least {gate.min_share:.1%} is asked"
-    return GateRecord(
-        name="placement", passed=share >= gate.min_share, limit=gate.min_share, found=share, reason=reason
     )

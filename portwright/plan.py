@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
+from portwright.calls import CallInput, RecipePlan, StageCall
+from portwright.chain import check_chain, executable
 from portwright.checked import invalid
 from portwright.digests import digest_json
 from portwright.engines.base import EngineKind
@@ -15,79 +16,11 @@ from portwright.errors import ModelError, RecipeError
 from portwright.recipe import WHAT, Recipe, SampleSpec, Step, steps
 from portwright.sources import LocalSource, ModelSource
 from portwright.stages import Declaration
-from portwright.target import Catalog, Target
+from portwright.target import Catalog, Execution, Target
+from portwright.target_file import ArchiveSpec
 from portwright.toolchain import Toolchain
-from stagelib.api import Format
 
 KEY_SCHEME = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class CallInput:
-    """What fills a role of a stage: another call's artifact, or something of the user's."""
-
-    call: StageCall | None = None
-    local: LocalSource | None = None
-
-    @property
-    def identity(self) -> str:
-        """What enters the key: the other call's key, or the content's digest."""
-        if self.call is not None:
-            return self.call.key
-        assert self.local is not None
-        return self.local.digest
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageCall:
-    """A stage with everything it needs: the unit that is cached and run."""
-
-    key: str
-    stage: str
-    kind: Literal["artifact", "measurement"]
-    network: bool
-    params: Mapping[str, Any]
-    inputs: Mapping[str, CallInput]
-    toolchain: Toolchain
-    versions_of: tuple[str, ...]
-    modules: tuple[str, ...]
-    """Modules of the stage library that run: the key holds a digest of them and of what they import."""
-    components: Mapping[str, Any] = field(repr=False)
-    """What the key is the digest of, for `invoke explain`."""
-
-    def upstream(self) -> Iterator[StageCall]:
-        """Every call this one depends on, first ones first; a call may come more than once."""
-        for given in self.inputs.values():
-            if given.call is not None:
-                yield from given.call.upstream()
-                yield given.call
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecipePlan:
-    """All calls of one recipe for one model, in an order in which they can run."""
-
-    recipe: Recipe
-    target: Target
-    model: ModelSource
-    local_data: LocalSource | None
-    engine: EngineKind
-    source: CallInput
-    batches: StageCall
-    package: StageCall
-    benchmark: StageCall
-    evaluate: StageCall
-
-    @property
-    def calls(self) -> list[StageCall]:
-        """Each call once, dependencies first; texts before the export, since what is wrong with them shows sooner."""
-        ends = (self.batches, self.package, self.evaluate, self.benchmark)
-        return unique(call for end in ends for call in (*end.upstream(), end))
-
-
-def unique(calls: Iterable[StageCall]) -> list[StageCall]:
-    """Equal calls are one call."""
-    return list({call.key: call for call in calls}.values())
 
 
 class Planner:
@@ -99,12 +32,27 @@ class Planner:
         self._toolchain_digests: dict[str, str] = {}
         self._source_digests: dict[tuple[str, ...], str] = {}
 
-    def plan(self, target: Target, recipe: Recipe, model: ModelSource, data: LocalSource | None) -> RecipePlan:
-        """The plan of a recipe; `model` and `data` may stand in for the recipe's own."""
-        return _RecipePlanner(self, target, recipe).plan(model, data)
+    def plan(
+        self,
+        target: Target,
+        recipe: Recipe,
+        model: ModelSource,
+        data: LocalSource | None,
+        device: str | None = None,
+    ) -> RecipePlan:
+        """The plan of a recipe; `model` and `data` may stand in for the recipe's own.
+
+        UsageError for a device that the target doesn't declare.
+        """
+        return _RecipePlanner(self, target, recipe, device).plan(model, data)
 
     def call(
-        self, target: Target, recipe: Recipe, stage: str, given: Mapping[str, Any], roles: Mapping[str, CallInput]
+        self,
+        recipe: Recipe,
+        execution: Execution,
+        stage: str,
+        given: Mapping[str, Any],
+        roles: Mapping[str, CallInput],
     ) -> StageCall:
         """One stage call: parameters filled in, roles resolved, key computed."""
         declaration = self._catalog.stage_library.get(stage)
@@ -115,13 +63,13 @@ class Planner:
         if stage_of.shaped:
             filled |= {"batch_size": recipe.input.batch_size, "sequence_length": recipe.input.sequence_length}
         if stage_of.runtime:
-            filled |= {"runtime": target.file.runtime.name, "device": target.file.runtime.device}
+            filled |= {"runtime": execution.runtime, "device": execution.device}
         try:
             params = declaration.fill(filled)
         except ValidationError as error:
             raise invalid(error, recipe.path, WHAT, declaration.parameter_names, (stage,)) from None
-        toolchain = self._catalog.toolchain_for(stage, target)
-        modules = stage_modules(stage, target.file.runtime.name if stage_of.runtime else None)
+        toolchain = self._catalog.toolchain_for(stage, execution)
+        modules = stage_modules(stage, execution.runtime if stage_of.runtime else None)
         components = {
             "scheme": KEY_SCHEME,
             "stage": stage,
@@ -138,8 +86,9 @@ class Planner:
             params=params,
             inputs=inputs,
             toolchain=toolchain,
+            device=execution.asked if stage_of.runtime else "",
             modules=modules,
-            versions_of=self._catalog.needs(stage, target),
+            versions_of=self._catalog.needs(stage, execution),
             components=components,
         )
 
@@ -153,9 +102,13 @@ class Planner:
             self._source_digests[modules] = self._catalog.stage_library.source_digest(*modules)
         return self._source_digests[modules]
 
-    def formats(self, target: Target) -> tuple[str, ...]:
-        """Formats of models that the target's runtime loads."""
-        return self._catalog.stage_library.runtime_formats(target.file.runtime.name)
+    def formats(self, execution: Execution) -> tuple[str, ...]:
+        """Formats of models that the executing runtime loads."""
+        return self._catalog.stage_library.runtime_formats(execution.runtime)
+
+    def missing_archive(self, declaration: Declaration, target: Target) -> ArchiveSpec | None:
+        """The vendor archive that a stage can't do without and that isn't there."""
+        return self._catalog.missing_archive(declaration, target)
 
     @property
     def engine(self) -> EngineKind:
@@ -178,10 +131,12 @@ def stage_modules(stage: str, runtime: str | None) -> tuple[str, ...]:
 class _RecipePlanner:
     """The roles of one recipe, filled from the front to the end."""
 
-    def __init__(self, planner: Planner, target: Target, recipe: Recipe) -> None:
+    def __init__(self, planner: Planner, target: Target, recipe: Recipe, device: str | None) -> None:
         self._planner = planner
         self._target = target
         self._recipe = recipe
+        self._stand_in = target.stand_in
+        self._execution = target.execution(device)
         self._roles: dict[str, CallInput] = {}
 
     def plan(self, model: ModelSource, data: LocalSource | None) -> RecipePlan:
@@ -192,22 +147,23 @@ class _RecipePlanner:
             self._roles["calibration_data"] = CallInput(call=self._data(recipe.calibration, data))
         batches = self._call("tokenize", self._tokenize_params())
         self._roles["batches"] = CallInput(call=batches)
-        self._chain()
+        chain, left_out = self._chain()
         return RecipePlan(
             recipe=recipe,
             target=self._target,
             model=model,
             local_data=data,
             engine=self._planner.engine,
+            execution=self._execution,
             source=self._roles["source"],
             batches=batches,
-            package=self._call("package", {}),
-            benchmark=self._call("benchmark", recipe.benchmark),
-            evaluate=self._call("evaluate", {}),
+            chain=tuple(call for _, call in chain),
+            left_out=left_out,
+            **self._ends(chain),
         )
 
-    def _call(self, stage: str, given: Mapping[str, Any], roles: Mapping[str, CallInput] | None = None) -> StageCall:
-        return self._planner.call(self._target, self._recipe, stage, given, self._roles if roles is None else roles)
+    def _call(self, stage: str, given: Mapping[str, Any]) -> StageCall:
+        return self._planner.call(self._recipe, self._stand_in, stage, given, self._roles)
 
     def _source(self, model: ModelSource) -> CallInput:
         if model.local is not None:
@@ -219,11 +175,11 @@ class _RecipePlanner:
 
     def _data(self, spec: SampleSpec, local: LocalSource | None) -> StageCall:
         data = self._recipe.data[spec.data]
-        if local is not None:
-            return self._call(
-                "read_data", {"fields": list(data.fields), "samples": data.samples}, {"local": CallInput(local=local)}
-            )
-        return self._call("fetch_data", data.model_dump(mode="json"))
+        if local is None:
+            return self._call("fetch_data", data.model_dump(mode="json"))
+        given = {"fields": list(data.fields), "samples": data.samples}
+        roles = {"local": CallInput(local=local)}
+        return self._planner.call(self._recipe, self._stand_in, "read_data", given, roles)
 
     def _tokenize_params(self) -> dict[str, Any]:
         calibration, evaluation = self._recipe.calibration, self._recipe.evaluation
@@ -234,37 +190,50 @@ class _RecipePlanner:
             "calibration_samples": calibration.samples if calibration else 0,
         }
 
-    def _chain(self) -> None:
+    def _chain(self) -> tuple[list[tuple[Declaration, StageCall]], tuple[ArchiveSpec, ...]]:
         """Call the recipe's stages one after the other; the first model, its shape fixed, is the fp32 reference."""
-        chain = self._planner.steps(self._recipe)
-        check_chain(self._recipe, [declaration for declaration, _ in chain], self._planner.formats(self._target))
-        for declaration, given in chain:
-            self._roles["model"] = CallInput(call=self._call(declaration.name, given))
+        chain: list[tuple[Declaration, StageCall]] = []
+        left_out: dict[str, ArchiveSpec] = {}
+        wanted = []
+        for declaration, given in self._planner.steps(self._recipe):
+            if missing := self._planner.missing_archive(declaration, self._target):
+                left_out[missing.name] = missing
+            else:
+                wanted.append((declaration, given))
+        check_chain(self._recipe, [declaration for declaration, _ in wanted])
+        for declaration, given in wanted:
+            call = self._call(declaration.name, given)
+            chain.append((declaration, call))
+            self._roles["model"] = CallInput(call=call)
             if "reference" not in self._roles:
                 self._roles["reference"] = CallInput(call=self._call("fix_shape", {}))
+        return chain, tuple(left_out.values())
 
+    def _ends(self, chain: Sequence[tuple[Declaration, StageCall]]) -> dict[str, Any]:
+        """What follows the recipe's own stages. The package is the same whatever device is asked for."""
+        made = check_chain(self._recipe, [declaration for declaration, _ in chain])
 
-def check_chain(recipe: Recipe, chain: Sequence[Declaration], loadable: Sequence[str]) -> None:
-    """RecipeError for stages that can't follow each other, or whose last model the target's runtime can't load."""
-    model: Format | None = None
-    fixed = False
-    for index, declaration in enumerate(chain):
-        stage = declaration.stage
-        place = f"recipe {recipe.path}: stages[{index}]: {declaration.name!r}"
-        if "model" in stage.inputs and model is None:
-            raise RecipeError(f"{place} takes a model, and no stage before it makes one", hint="begin with `export`")
-        if "model" not in stage.inputs and model is not None:
-            raise RecipeError(f"{place} would throw away what the stages before it made", hint="it can only come first")
-        if stage.takes is not None and stage.takes != model:
-            raise RecipeError(
-                f"{place} takes a model in {stage.takes} format, and is given {model}", hint="reorder them"
-            )
-        if "batches" in stage.inputs and recipe.calibration is None:
-            hint = 'add "calibration": {"data": …, "field": …, "samples": …}'
-            raise RecipeError(f"{place} needs calibration data", hint=hint)
-        model, fixed = stage.makes, fixed or stage.fixes_shape
-    if not fixed:
-        raise RecipeError(f"recipe {recipe.path}: stages: none fixes the input shape", hint="add `fix_shape`")
-    if model not in loadable:
-        why = f"the target's runtime loads {', '.join(loadable)}"
-        raise RecipeError(f"recipe {recipe.path}: stages: the last one makes {model}", why=why, hint="add a stage")
+        def index_for(execution: Execution) -> int:
+            return executable(self._recipe, made, self._planner.formats(execution))
+
+        def loaded_by(execution: Execution) -> StageCall:
+            return chain[index_for(execution)][1]
+
+        def call(stage: str, execution: Execution, given: Mapping[str, Any]) -> StageCall:
+            roles = {**self._roles, "executable": CallInput(call=loaded_by(execution))}
+            return self._planner.call(self._recipe, execution, stage, given, roles)
+
+        emulate = None
+        emulator, spec = self._target.emulator, self._target.file.emulator
+        if emulator and spec and not self._execution.asked and made[-1].format in self._planner.formats(emulator):
+            given = {"samples": spec.samples, "budget_s": spec.budget_s}
+            roles = {**self._roles, "executable": CallInput(call=loaded_by(self._stand_in))}
+            emulate = self._planner.call(self._recipe, emulator, "emulate", given, roles)
+        return {
+            "executed": loaded_by(self._execution),
+            "executed_format": str(made[index_for(self._execution)].format),
+            "package": call("package", self._stand_in, {}),
+            "benchmark": call("benchmark", self._execution, self._recipe.benchmark),
+            "evaluate": call("evaluate", self._execution, {}),
+            "emulate": emulate,
+        }

@@ -62,10 +62,21 @@ class SimilarityGate(StrictModel):
 
 
 class PlacementGate(StrictModel):
-    """Where the graph may run: execution providers or devices, and the least share of its nodes that must be there."""
+    """Where the graph must run, and how much of it. What runs on a CPU unasked is a fallback, and fails the run."""
 
-    on: Annotated[tuple[str, ...], Field(min_length=1)]
-    min_share: Share = 1.0
+    on: Annotated[
+        tuple[str, ...],
+        Field(min_length=1, description="execution providers, devices or compilers that must have the graph"),
+    ]
+    min_share: Annotated[
+        Share, Field(description="least share that must be there: of the arithmetic where it is known, else of nodes")
+    ] = 1.0
+    stand_in: Annotated[
+        tuple[str, ...], Field(description="what may execute in the device's place where no device is; labelled so")
+    ] = ()
+    may_stay_on_cpu: Annotated[
+        tuple[str, ...], Field(description="operators that a provider may leave on the CPU; any other one fails")
+    ] = ()
 
 
 class RatioGate(StrictModel):
@@ -79,6 +90,10 @@ class Gates(StrictModel):
 
     similarity: SimilarityGate
     placement: PlacementGate
+    emulation: Annotated[
+        SimilarityGate | None,
+        Field(description="the compiled model in the vendor's emulator against the model it was compiled from"),
+    ] = None
     latency_ratio: RatioGate | None = None
 
 

@@ -73,17 +73,50 @@ class Similarity(StrictModel):
 
 
 class Placed(StrictModel):
-    """Nodes of the executed graph by where they ran."""
+    """Nodes of a graph in one place."""
 
-    where: Annotated[str, Field(description="an execution provider or a device")]
+    where: Annotated[str, Field(description="an execution provider, a device or a compiler")]
     nodes: int
+    ops: Annotated[dict[str, int], Field(default_factory=dict, description="nodes by operator, where known")]
+    compute: Annotated[float | None, Field(description="share of multiplications and additions, where known")] = None
 
 
 class Placement(StrictModel):
-    """Where the deployable's graph ran."""
+    """Where the executed graph ran, and where a compiler put the one that ships."""
 
     runtime: str
-    nodes: tuple[Placed, ...]
+    nodes: Annotated[tuple[Placed, ...], Field(description="of the model that was executed")]
+    compiled: Annotated[
+        tuple[Placed, ...], Field(description="of the compiled model, by its compiler; empty where none placed it")
+    ] = ()
+    compiled_by: str = ""
+
+
+class Emulation(StrictModel):
+    """The compiled model in the vendor's emulator, against the model it was compiled from. Never a device's figure."""
+
+    runtime: str
+    executed_on: Literal["emulator"] = "emulator"
+    variant: Annotated[str, Field(description="the file that was run")] = ""
+    similarity: Similarity
+    placement: tuple[Placed, ...] = ()
+
+
+class NotBuilt(StrictModel):
+    """Something of the recipe that can't be made on this machine."""
+
+    what: str
+    why: str
+    hint: str = ""
+
+
+class Executed(StrictModel):
+    """Which of the recipe's models was executed."""
+
+    stage: Annotated[str, Field(description="the stage that made it")]
+    format: str
+    deployable: Annotated[bool, Field(description="it is the model that ships, not one it was compiled from")]
+    asked: Annotated[str, Field(description="the device of --device; empty where something stood in for one")] = ""
 
 
 class DataRecord(StrictModel):
@@ -100,7 +133,7 @@ class GateRecord(StrictModel):
     """One condition and what was found."""
 
     name: str
-    passed: bool
+    passed: Annotated[bool | None, Field(description="null: nothing on this machine can tell")]
     limit: float
     found: float | None
     reason: str
@@ -117,6 +150,7 @@ class RunResult(StrictModel):
     status: Literal["passed", "failed"]
     model: ModelRecord
     data: DataRecord
+    executed: Executed
     executed_on: Annotated[ExecutedOn, Field(description="cpu also for OpenVINO on a CPU and for every stand-in")]
     device: Annotated[str, Field(description="what executed, as the machine calls it")]
     measured: Annotated[str, Field(description="when latency was measured, ISO 8601, UTC")]
@@ -135,6 +169,11 @@ class RunResult(StrictModel):
     verdict_reason: str = ""
     similarity: Similarity
     placement: Placement
+    emulation: Emulation | None = None
+    variants: Annotated[
+        tuple[dict[str, Any], ...], Field(description="compiled files with the chips and releases they are good for")
+    ] = ()
+    not_built: tuple[NotBuilt, ...] = ()
     gates: tuple[GateRecord, ...]
     size_bytes: Annotated[int, Field(description="of everything under deploy/")]
     settings: Annotated[dict[str, Any], Field(default_factory=dict)]

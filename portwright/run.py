@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from portwright.board import Board
+from portwright.calls import RecipePlan
+from portwright.devices import Access, find
 from portwright.digests import DigestMemory
 from portwright.engines.base import Engine, EngineKind
 from portwright.engines.choose import ENGINE_KINDS, choose, open_engine, parse_kind
 from portwright.errors import DataError, ModelError, PortwrightError
 from portwright.executor import Executor, Shelf
 from portwright.locks import Usage
-from portwright.plan import Planner, RecipePlan
+from portwright.plan import Planner
 from portwright.project import Project
 from portwright.recipe import Recipe
 from portwright.results import RunResult
@@ -26,7 +28,7 @@ from portwright.toolchain import load_toolchains
 from portwright.view import Views
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Request:
     """What a user asked for, as typed. None where an option was left out."""
 
@@ -35,6 +37,8 @@ class Request:
     model: str | None = None
     data: str | None = None
     engine: str | None = None
+    device: str | None = None
+    """A device of the target, by the name that target.toml gives it; None where something stands in for one."""
     measure_again: bool = False
 
 
@@ -46,6 +50,9 @@ class Wanted:
     recipe: Recipe
     model: ModelSource
     data: LocalSource | None
+    device: str | None = None
+    access: Access | None = None
+    """What of this machine the device's calls are given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +79,8 @@ def load_catalog(project: Project) -> Catalog:
     return Catalog(project.targets, load_toolchains(project.docker), StageLibrary(project.shared))
 
 
-def resolve(project: Project, catalog: Catalog, request: Request) -> list[Wanted]:
-    """Everything asked for, checked before anything starts."""
+def resolve(project: Project, catalog: Catalog, request: Request, *, look: bool = True) -> list[Wanted]:
+    """Everything asked for, checked before anything starts; `look` for the device on this machine, too."""
     memory = DigestMemory(project.artifacts / "digests.json")
     chosen = catalog.recipes_for(catalog.select(request.targets), request.recipe)
     data = None if request.data is None else parse_data(request.data, memory)
@@ -85,6 +92,8 @@ def resolve(project: Project, catalog: Catalog, request: Request) -> list[Wanted
                 recipe.model.source if request.model is None else request.model, recipe.model.revision, memory
             ),
             data=data,
+            device=request.device,
+            access=find(request.device, target.device(request.device)) if request.device and look else None,
         )
         for target, recipe in chosen
     ]
@@ -95,7 +104,7 @@ def resolve(project: Project, catalog: Catalog, request: Request) -> list[Wanted
 def plans_for(catalog: Catalog, wanted: Sequence[Wanted], kind: EngineKind) -> list[RecipePlan]:
     """The plans of all recipes for one kind of engine."""
     planner = Planner(catalog, kind)
-    return [planner.plan(item.target, item.recipe, item.model, item.data) for item in wanted]
+    return [planner.plan(item.target, item.recipe, item.model, item.data, item.device) for item in wanted]
 
 
 def run(project: Project, request: Request, board: Board) -> RunSummary:
@@ -150,7 +159,10 @@ def _run_one(
     executor: Executor, views: Views, wanted: Wanted, plan: RecipePlan, request: Request, board: Board
 ) -> Report:
     try:
-        outcomes = Outcomes(plan, executor.ensure(wanted.target.name, plan.calls, measure_again=request.measure_again))
+        done = executor.ensure(
+            wanted.target.name, plan.calls, measure_again=request.measure_again, access=wanted.access
+        )
+        outcomes = Outcomes(plan, done)
         return _report(views, wanted, outcomes)
     except PortwrightError as error:
         _name_the_blamed(error, wanted)

@@ -12,7 +12,7 @@ from portwright.project import Project, this_project
 from portwright.recipe import Recipe
 from portwright.results import RunResult
 from portwright.stages import Declaration, StageLibrary
-from portwright.target import TargetFile
+from portwright.target_file import TargetFile
 
 
 def schemas(project: Project) -> dict[str, str]:

@@ -6,15 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from portwright.calls import RecipePlan
 from portwright.executor import Done
 from portwright.gates import failed, judge
 from portwright.history import sample_lines
-from portwright.plan import RecipePlan
 from portwright.results import (
     AllThreads,
     DataRecord,
+    Emulation,
+    Executed,
     LatencyMs,
     ModelRecord,
+    NotBuilt,
     Placed,
     Placement,
     RunResult,
@@ -34,6 +37,8 @@ class Outcomes:
         self.package = self._by_key[plan.package.key]
         self.benchmark = self._by_key[plan.benchmark.key]
         self.evaluate = self._by_key[plan.evaluate.key]
+        self.emulate = self._by_key[plan.emulate.key] if plan.emulate else None
+        self.chain = [self._by_key[call.key] for call in plan.chain]
         self.batches = self._by_key[plan.batches.key]
 
     @property
@@ -59,12 +64,17 @@ def build_result(outcomes: Outcomes) -> RunResult:
     """`result.json` of a plan whose every call has an outcome."""
     plan, bench = outcomes.plan, outcomes.benchmark.facts
     recipe = plan.recipe
-    cosines = {name: _finite(value) for name, value in outcomes.evaluate.facts["similarity"].items()}
-    similarity = Similarity.model_validate(_only(cosines, Similarity))
-    nodes = tuple(Placed.model_validate(part) for part in bench["placement"])
-    placement = Placement(runtime=plan.target.file.runtime.name, nodes=nodes)
+    similarity = _similarity(outcomes.evaluate)
+    placement, emulation = _placement(outcomes), _emulation(outcomes)
     ratio = bench["latency_ratio"]
-    gates = judge(recipe.gates, similarity, placement, None if bench["verdict"] == "invalid" else ratio)
+    gates = judge(
+        recipe.gates,
+        similarity,
+        placement,
+        None if bench["verdict"] == "invalid" else ratio,
+        executed_on=bench["executed_on"],
+        emulation=emulation,
+    )
     measurement, artifact = outcomes.benchmark.measurement, outcomes.package.artifact
     assert measurement is not None
     assert artifact is not None
@@ -76,6 +86,7 @@ def build_result(outcomes: Outcomes) -> RunResult:
         status="failed" if failed(gates) else "passed",
         model=ModelRecord(source=plan.model.text, digest=outcomes.model_digest(), synthetic=plan.model.synthetic),
         data=_data(outcomes),
+        executed=_executed(outcomes),
         executed_on=bench["executed_on"],
         device=str(bench["environment"].get("cpu_model", "")),
         measured=measurement.taken,
@@ -90,6 +101,9 @@ def build_result(outcomes: Outcomes) -> RunResult:
         verdict_reason=bench["verdict_reason"],
         similarity=similarity,
         placement=placement,
+        emulation=emulation,
+        variants=tuple(variant for item in outcomes.chain for variant in item.facts.get("variants", ())),
+        not_built=_not_built(outcomes),
         gates=gates,
         size_bytes=sum(entry.size for entry in artifact.manifest.files.values()),
         settings=bench["settings"],
@@ -116,6 +130,62 @@ def _versions(outcomes: Outcomes) -> dict[str, dict[str, str]]:
     for item in outcomes.all:
         found.setdefault(item.call.toolchain.name, {}).update(item.versions)
     return found
+
+
+def _similarity(item: Done) -> Similarity:
+    cosines = {name: _finite(value) for name, value in item.facts["similarity"].items()}
+    return Similarity.model_validate(_only(cosines, Similarity))
+
+
+def _placement(outcomes: Outcomes) -> Placement:
+    """Where the executed model ran, and where the last stage that places nodes put those of the one that ships."""
+    compilers = [item for item in outcomes.chain if item.facts.get("placement")]
+    return Placement(
+        runtime=outcomes.plan.execution.runtime,
+        nodes=_placed(outcomes.benchmark.facts["placement"]),
+        compiled=_placed(compilers[-1].facts["placement"]) if compilers else (),
+        compiled_by=compilers[-1].call.stage if compilers else "",
+    )
+
+
+def _placed(parts: Sequence[Mapping[str, Any]]) -> tuple[Placed, ...]:
+    return tuple(Placed.model_validate(part) for part in parts)
+
+
+def _emulation(outcomes: Outcomes) -> Emulation | None:
+    if outcomes.emulate is None:
+        return None
+    facts = outcomes.emulate.facts
+    return Emulation(
+        runtime=str(outcomes.emulate.call.params["runtime"]),
+        variant=facts["variant"],
+        similarity=_similarity(outcomes.emulate),
+        placement=_placed(facts["placement"]),
+    )
+
+
+def _executed(outcomes: Outcomes) -> Executed:
+    plan = outcomes.plan
+    return Executed(
+        stage=plan.executed.stage,
+        format=plan.executed_format,
+        deployable=plan.executed.key == plan.chain[-1].key,
+        asked=plan.execution.asked,
+    )
+
+
+def _not_built(outcomes: Outcomes) -> tuple[NotBuilt, ...]:
+    """What the plan left out for want of a vendor's archive, and what stages say they couldn't make."""
+    left_out = [
+        NotBuilt(
+            what=archive.gives,
+            why=f"{archive.title} {archive.version} ({archive.file}) is not in vendor/",
+            hint=f"{archive.source}. {archive.licence}",
+        )
+        for archive in outcomes.plan.left_out
+    ]
+    said = [NotBuilt.model_validate(item) for done in outcomes.chain for item in done.facts.get("not_built", ())]
+    return (*left_out, *said)
 
 
 def _stage(item: Done) -> StageRecord:

@@ -3,43 +3,32 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field
-
-from portwright.checked import StrictModel, read_text, validate
+from portwright.checked import read_text, validate
 from portwright.errors import RecipeError, UsageError
 from portwright.naming import suggestion, user_path
 from portwright.recipe import Recipe, load_recipe, steps
-from portwright.stages import StageLibrary
+from portwright.stages import Declaration, StageLibrary
+from portwright.target_file import ArchiveSpec, DeviceSpec, TargetFile
 from portwright.toolchain import Toolchain
 
 TARGET_FILE = "target.toml"
 WHAT = "target"
 
 
-class RuntimeSpec(StrictModel):
-    """What executes the deployable: a module of stagelib.runtimes, and the device it is asked for."""
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """What executes a plan's models: a runtime of the stage library, and the device it is asked for."""
 
-    name: str
-    device: Annotated[
-        str, Field(description="the runtime's own name of the device that executes where no device of the target is")
-    ]
-
-
-class TargetFile(StrictModel):
-    """`target.toml`."""
-
-    name: str
-    title: Annotated[str, Field(description="the hardware, as a person calls it")]
-    toolchains: Annotated[
-        tuple[str, ...],
-        Field(min_length=1, description="folders of docker/; a stage runs in the first that holds all it needs"),
-    ]
-    default_recipe: Annotated[str, Field(description="the recipe that runs when none is named")]
-    runtime: RuntimeSpec
+    runtime: str
+    device: str
+    toolchains: tuple[str, ...]
+    """Searched in order for what runs on it."""
+    asked: str = ""
+    """The device of `--device`; empty where something stands in for one."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +42,33 @@ class Target:
     @property
     def name(self) -> str:
         return self.file.name
+
+    @property
+    def stand_in(self) -> Execution:
+        """What executes where no device is asked for."""
+        spec = self.file.runtime
+        return Execution(runtime=spec.name, device=spec.device, toolchains=self.file.toolchains)
+
+    @property
+    def emulator(self) -> Execution | None:
+        """What executes the compiled model in software, if anything does."""
+        spec = self.file.emulator
+        return Execution(runtime=spec.name, device=spec.device, toolchains=self.file.toolchains) if spec else None
+
+    def device(self, name: str) -> DeviceSpec:
+        """The device that `--device` names; UsageError where the target has none of that name."""
+        if name not in self.file.devices:
+            known = suggestion(name, self.file.devices) if self.file.devices else "it declares none"
+            raise UsageError(f"target {self.name!r} has no device {name!r}", hint=known)
+        return self.file.devices[name]
+
+    def execution(self, device: str | None) -> Execution:
+        """What executes: the device asked for, or what stands in for one."""
+        if device is None:
+            return self.stand_in
+        spec = self.device(device)
+        toolchains = (*spec.toolchains, *(name for name in self.file.toolchains if name not in spec.toolchains))
+        return Execution(runtime=spec.runtime, device=spec.device, toolchains=toolchains, asked=device)
 
 
 class Catalog:
@@ -72,10 +88,10 @@ class Catalog:
         file = validate(TargetFile, value, path, WHAT)
         if file.name != path.parent.name:
             raise RecipeError(f"target {path}: name: is {file.name!r}, but its folder is {path.parent.name!r}")
-        for name in file.toolchains:
+        for place, name in _toolchain_names(file):
             if name not in self.toolchains:
                 hint = suggestion(name, self.toolchains)
-                raise RecipeError(f"target {path}: toolchains: unknown toolchain {name!r}", hint=hint)
+                raise RecipeError(f"target {path}: {place}: unknown toolchain {name!r}", hint=hint)
         recipes = {recipe.stem: recipe for recipe in sorted((path.parent / "recipes").glob("*.json"))}
         if file.default_recipe not in recipes:
             hint = suggestion(file.default_recipe, recipes)
@@ -154,26 +170,54 @@ class Catalog:
     def _check_toolchains(self, recipe: Recipe, target: Target) -> None:
         for index, (declaration, _) in enumerate(steps(recipe, self.stage_library)):
             try:
-                self.toolchain_for(declaration.name, target)
+                if not self.missing_archive(declaration, target):
+                    self.toolchain_for(declaration.name, target.stand_in)
             except RecipeError as error:
                 raise RecipeError(
                     f"recipe {recipe.path}: stages[{index}]: {error.message}", why=error.why, hint=error.hint
                 ) from None
 
-    def needs(self, stage: str, target: Target) -> tuple[str, ...]:
-        """Distributions that a stage takes for a target, the runtime's included."""
+    def missing_archive(self, declaration: Declaration, target: Target) -> ArchiveSpec | None:
+        """The vendor archive that a stage can't do without and that isn't there; None if nothing is missing.
+
+        RecipeError where the target declares no archive of that name.
+        """
+        name = declaration.stage.archive
+        if name is None:
+            return None
+        declared = {archive.name: archive for archive in target.file.archives}
+        if name not in declared:
+            raise RecipeError(
+                f"stage {declaration.name!r} needs the vendor archive {name!r}",
+                why=f"target {target.name!r} declares none of that name",
+                hint="add it under [[archives]] in target.toml",
+            )
+        spec = declared[name]
+        present = {archive.name for archive in self.toolchains[spec.toolchain].archives}
+        return None if name in present else spec
+
+    def needs(self, stage: str, execution: Execution) -> tuple[str, ...]:
+        """Distributions that a stage takes, the runtime's included."""
         declaration = self.stage_library.get(stage).stage
-        extra = self.stage_library.runtime_packages(target.file.runtime.name) if declaration.runtime else ()
+        extra = self.stage_library.runtime_packages(execution.runtime) if declaration.runtime else ()
         return (*declaration.needs, *(name for name in extra if name not in declaration.needs))
 
-    def toolchain_for(self, stage: str, target: Target) -> Toolchain:
-        """The first of the target's toolchains that holds all that the stage needs; RecipeError if none does."""
-        needs = self.needs(stage, target)
-        for name in target.file.toolchains:
+    def toolchain_for(self, stage: str, execution: Execution) -> Toolchain:
+        """The first of the toolchains that holds all that the stage needs; RecipeError if none does."""
+        needs = self.needs(stage, execution)
+        for name in execution.toolchains:
             if self.toolchains[name].can_run(needs):
                 return self.toolchains[name]
         raise RecipeError(
-            f"target {target.name!r} can't run stage {stage!r}",
-            why=f"it needs {', '.join(needs)}, which none of {', '.join(target.file.toolchains)} holds together",
+            f"no toolchain of the target can run stage {stage!r}",
+            why=f"it needs {', '.join(needs)}, which none of {', '.join(execution.toolchains)} holds together",
             hint="choose another stage, or list a toolchain that has them in target.toml",
         )
+
+
+def _toolchain_names(file: TargetFile) -> Iterator[tuple[str, str]]:
+    """Every toolchain that a target names, with the place where it does."""
+    yield from (("toolchains", name) for name in file.toolchains)
+    for device, spec in file.devices.items():
+        yield from ((f"devices.{device}.toolchains", name) for name in spec.toolchains)
+    yield from ((f"archives.{archive.name}.toolchain", archive.toolchain) for archive in file.archives)

@@ -10,8 +10,11 @@ from pathlib import Path
 
 from portwright.digests import digest_file, digest_json
 from portwright.errors import RecipeError
+from portwright.target_file import ArchiveSpec
 
 BASE = "base"
+BASE_FILE = "base.toml"
+INSTALL = "install.sh"
 BASE_VARIABLE = "PORTWRIGHT_BASE_IMAGE"
 """A base image in a registry, by digest, in place of the one that base.toml says. Only images have a base."""
 LOCK = "requirements.lock"
@@ -27,6 +30,8 @@ class Toolchain:
 
     name: str
     folder: Path
+    archives: tuple[ArchiveSpec, ...] = ()
+    """Vendor archives that are built into it: those that are there."""
 
     @property
     def lock(self) -> Path:
@@ -34,6 +39,30 @@ class Toolchain:
 
     @property
     def base(self) -> Path:
+        """The folder of the base.toml that says what the image stands on: its own, or the one that all others share."""
+        return self.folder if (self.folder / BASE_FILE).is_file() else self._shared
+
+    @property
+    def installer(self) -> Path:
+        """What installs the lock, the same for every toolchain."""
+        return self._shared / INSTALL
+
+    @property
+    def base_variable(self) -> str:
+        """The variable that names a base image for this toolchain alone."""
+        return f"{BASE_VARIABLE}_{self.name.upper().replace('-', '_')}"
+
+    @property
+    def base_image(self) -> str:
+        """The base image that the environment names in place of base.toml's; empty where it names none.
+
+        The variable without a toolchain's name stands for the base that all share, and says nothing of another one.
+        """
+        shared = os.environ.get(BASE_VARIABLE, "") if self.base == self._shared else ""
+        return os.environ.get(self.base_variable, "") or shared
+
+    @property
+    def _shared(self) -> Path:
         return self.folder.parent / BASE
 
     @cached_property
@@ -43,16 +72,18 @@ class Toolchain:
 
     def digest(self, engine: str) -> str:
         """What the environment is made of, from files and the base's pin; the engine's kind is part of it."""
-        base = os.environ.get(BASE_VARIABLE, "") if engine == "docker" else ""
+        base = self.base_image if engine == "docker" else ""
         return digest_json({"engine": engine, "files": self._files, "base": base})
 
     @cached_property
     def _files(self) -> dict[str, str]:
         """Digests of Dockerfile, lock and base, read once: a file edited during a run belongs to the next one."""
+        shared = sorted(self._shared.iterdir())
+        if self.base != self._shared:
+            shared = [path for path in shared if path.name != BASE_FILE]
         return {
-            f"{folder.name}/{path.name}": digest_file(path)
-            for folder in (self.folder, self.base)
-            for path in sorted(folder.iterdir())
+            f"{path.parent.name}/{path.name}": digest_file(path)
+            for path in (*sorted(self.folder.iterdir()), *shared)
             if path.is_file() and path.suffix not in NOT_BUILT_FROM
         }
 

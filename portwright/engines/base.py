@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from portwright.devices import Access
 from portwright.toolchain import Toolchain
 
 EngineKind = Literal["docker", "venv"]
@@ -40,6 +41,8 @@ class Job:
     """Readable name, for container names and messages: `target/stage`."""
     also_versions: Sequence[str] = ()
     """Further distributions whose versions the result records."""
+    access: Access | None = None
+    """Devices of this machine that the call is given; None for none."""
     deadline_s: float = 7200.0
 
 

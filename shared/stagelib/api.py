@@ -16,9 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-Role = Literal["source", "model", "reference", "batches", "calibration_data", "evaluation_data", "local"]
+Role = Literal[
+    "source", "model", "executable", "reference", "batches", "calibration_data", "evaluation_data", "local"
+]
 ErrorKind = Literal["stage", "model", "data"]
-Format = Literal["onnx", "openvino"]
+Format = Literal["onnx", "openvino", "qnn_context", "tensorrt_rtx", "directml", "vitisai"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +49,21 @@ class Stage:
     """The planner fills the parameters `batch_size` and `sequence_length` from the recipe's input shape."""
     runtime: bool = False
     """The planner fills `runtime` and `device` from the target, and adds the runtime's packages to `needs`."""
+    archive: str | None = None
+    """Name of a vendor archive of the target that the stage can't do without. Where it isn't there the stage is left
+    out of the plan, and the result says so."""
     internal: bool = False
     """Placed by the planner; a recipe can't list it among its stages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a stage learned: `facts` go into results and manifests, `samples` are the raw rows of a measurement."""
+    """What a stage learned: `facts` go into results and manifests, `samples` are the raw rows of a measurement.
+
+    Three facts have a meaning of their own, and find their way into `result.json`: `placement` (a compiler's own, as
+    `stagelib.runtimes.base.places` lists it), `variants` (what was compiled, and for which chips) and `not_built` (what
+    could not be made here: `what`, `why`, `hint`).
+    """
 
     facts: Mapping[str, Any] = field(default_factory=dict)
     samples: Sequence[Mapping[str, Any]] = ()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from stagelib.api import StageError
+from stagelib.api import Format, StageError
 
 FILE = "model.json"
 
@@ -22,15 +23,27 @@ class Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One compiled form of the model: its files, the entry first, and the chips and releases it is good for."""
+
+    entry: str
+    files: tuple[str, ...]
+    built_for: Mapping[str, Any]
+    """What the compiler was told and is: chip, architecture, compute capabilities, SDK version."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelInfo:
     """Format and borders of a model. `files` lists every file one ships, the entry first."""
 
-    format: Literal["onnx", "openvino"]
+    format: Format
     entry: str
     files: tuple[str, ...]
     precision: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    variants: tuple[Variant, ...] = ()
+    """What was compiled, one for each chip or group of chips; `entry` and `files` cover them too."""
 
     def write(self, folder: Path) -> None:
         (folder / FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
@@ -44,4 +57,7 @@ class ModelInfo:
             raise StageError(f"{folder} holds no {FILE}: the stage before this one didn't make a model") from None
         for side in ("inputs", "outputs"):
             raw[side] = tuple(Tensor(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in raw[side])
-        return cls(**{**raw, "files": tuple(raw["files"])})
+        variants = tuple(
+            Variant(**{**variant, "files": tuple(variant["files"])}) for variant in raw.get("variants", ())
+        )
+        return cls(**{**raw, "files": tuple(raw["files"]), "variants": variants})

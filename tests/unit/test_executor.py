@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from portwright.board import Board
+from portwright.calls import RecipePlan
 from portwright.digests import DigestMemory
 from portwright.engines.base import EngineKind, EventSink, Job, Outcome
 from portwright.errors import DataError, StageFailedError, StoreError
 from portwright.executor import Executor, Shelf
 from portwright.locks import Usage, held
-from portwright.plan import Planner, RecipePlan
+from portwright.plan import Planner
 from portwright.project import this_project
 from portwright.run import load_catalog
 from portwright.sources import parse_data, parse_model

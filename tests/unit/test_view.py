@@ -31,6 +31,7 @@ def result(**changes: Any) -> RunResult:
         "status": "passed",
         "model": {"source": MODEL.text, "digest": "0" * 64, "synthetic": True},
         "data": {"source": "texts", "calibration_samples": 1, "evaluation_samples": 1, "disjoint": True},
+        "executed": {"stage": "fix_shape", "format": "onnx", "deployable": True},
         "executed_on": "cpu",
         "device": "a processor",
         "measured": "2026-01-01T00:00:00+00:00",

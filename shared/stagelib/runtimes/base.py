@@ -7,8 +7,8 @@ module's name.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
@@ -22,10 +22,14 @@ ExecutedOn = Literal["device", "emulator", "cpu"]
 
 @dataclass(frozen=True, kw_only=True)
 class Placed:
-    """How many nodes of the graph ran in one place (an execution provider or a device)."""
+    """How much of the graph is in one place (an execution provider, a device or a compiler)."""
 
     where: str
     nodes: int
+    ops: Mapping[str, int] = field(default_factory=dict)
+    """Nodes by operator, where they are known."""
+    compute: float | None = None
+    """Share of the graph's multiplications and additions, 0 to 1, where it is known."""
 
 
 class Session(Protocol):
@@ -68,4 +72,9 @@ def find_runtime(name: str) -> Runtime:
 
 def places(session: Session) -> list[dict[str, Any]]:
     """A session's placement as JSON."""
-    return [{"where": placed.where, "nodes": placed.nodes} for placed in session.placement()]
+    return listed(session.placement())
+
+
+def listed(placement: Iterable[Placed]) -> list[dict[str, Any]]:
+    """A placement as JSON."""
+    return [asdict(placed) for placed in placement]

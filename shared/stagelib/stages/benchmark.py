@@ -47,7 +47,7 @@ class Params:
 
 STAGE = Stage(
     summary="measure latency, interleaved with the fp32 baseline",
-    inputs=("model", "reference", "batches"),
+    inputs=("executable", "reference", "batches"),
     params=Params,
     needs=("onnxruntime", "numpy"),
     kind="measurement",
@@ -85,7 +85,7 @@ def _pass(call: Call, params: Params, name: PassName, *, cpus: list[int] | None,
 
     result = call.scratch / f"{name}.result.json"
     spec = Spec(
-        model=str(call.input("model")),
+        model=str(call.input("executable")),
         reference=str(call.input("reference")),
         batches=str(call.input("batches")),
         **asdict(params),

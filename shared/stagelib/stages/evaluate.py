@@ -27,7 +27,7 @@ class Params:
 
 STAGE = Stage(
     summary="compare embeddings with the fp32 export's",
-    inputs=("model", "reference", "batches"),
+    inputs=("executable", "reference", "batches"),
     params=Params,
     needs=("onnxruntime", "numpy"),
     kind="measurement",
@@ -47,11 +47,11 @@ def run(call: Call, params: Params) -> Result:
     from stagelib.runtimes.base import find_runtime, places
 
     rows = batches.read_rows(call.input("batches"), batches.EVALUATION)
-    size = ModelInfo.read(call.input("model")).inputs[0].shape[0]
+    size = ModelInfo.read(call.input("executable")).inputs[0].shape[0]
     if not isinstance(size, int):
         raise StageError("the model's batch size is free", hint="put fix_shape among the recipe's stages")
     runtime = find_runtime(params.runtime)
-    session = runtime.load(call.input("model"), device=params.device, threads=None)
+    session = runtime.load(call.input("executable"), device=params.device, threads=None)
     reference = baseline.load(call.input("reference"), device=BASELINE_DEVICE, threads=None)
     cosines, unrelated = _compare(call, rows, size, (session, reference))
     tokens = rows[batches.MASK].sum(axis=1)

@@ -32,7 +32,7 @@ class Params:
 
 STAGE = Stage(
     summary="make the directory one ships, with its contract and golden vectors",
-    inputs=("model", "source", "batches"),
+    inputs=("model", "executable", "source", "batches"),
     params=Params,
     needs=("numpy",),
     runtime=True,
@@ -41,7 +41,10 @@ STAGE = Stage(
 
 
 def run(call: Call, params: Params) -> Result:
-    """Write model files, `tokenizer/`, `contract.json` and `golden.npz`."""
+    """Write model files, `tokenizer/`, `contract.json` and `golden.npz`.
+
+    The golden vectors are the executable's: the model itself, or the one it was compiled from where no device is.
+    """
     import numpy as np
 
     from stagelib import contract
@@ -57,7 +60,7 @@ def run(call: Call, params: Params) -> Result:
     reading = contract.read_pooling(source)
     call.progress(0.4, "running the golden inputs")
     runtime = find_runtime(params.runtime)
-    session = runtime.load(call.output, device=params.device, threads=None)
+    session = runtime.load(call.input("executable"), device=params.device, threads=None)
     golden, arrays = _golden(call, info, reading, session)
     np.savez(call.output / GOLDEN, allow_pickle=False, **arrays)
     document = {
@@ -65,7 +68,12 @@ def run(call: Call, params: Params) -> Result:
         "runtime": params.runtime,
         "tokenizer": {"folder": contract.TOKENIZER, "files": tokenizer},
         "padding": contract.read_padding(source, _shape(info)[1]),
-        "golden": {"arrays": GOLDEN, "executed_on": runtime.executed_on(params.device), "samples": golden},
+        "golden": {
+            "arrays": GOLDEN,
+            "executed_on": runtime.executed_on(params.device),
+            "executed_format": ModelInfo.read(call.input("executable")).format,
+            "samples": golden,
+        },
     }
     (call.output / CONTRACT).write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
     call.progress(1.0)
@@ -84,6 +92,7 @@ def _description(info: ModelInfo, reading: Reading) -> dict[str, Any]:
         "precision": info.precision,
         "entry": info.entry,
         "files": list(info.files),
+        "variants": [asdict(variant) for variant in info.variants],
         "inputs": [asdict(tensor) for tensor in info.inputs],
         "outputs": [asdict(tensor) for tensor in info.outputs],
         "pooling": {

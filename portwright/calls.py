@@ -1,0 +1,93 @@
+"""What a plan is made of: stage calls, what fills their roles, and all calls of one recipe. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from portwright.engines.base import EngineKind
+from portwright.recipe import Recipe
+from portwright.sources import LocalSource, ModelSource
+from portwright.target import Execution, Target
+from portwright.target_file import ArchiveSpec
+from portwright.toolchain import Toolchain
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallInput:
+    """What fills a role of a stage: another call's artifact, or something of the user's."""
+
+    call: StageCall | None = None
+    local: LocalSource | None = None
+
+    @property
+    def identity(self) -> str:
+        """What enters the key: the other call's key, or the content's digest."""
+        if self.call is not None:
+            return self.call.key
+        assert self.local is not None
+        return self.local.digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageCall:
+    """A stage with everything it needs: the unit that is cached and run."""
+
+    key: str
+    stage: str
+    kind: Literal["artifact", "measurement"]
+    network: bool
+    params: Mapping[str, Any]
+    inputs: Mapping[str, CallInput]
+    toolchain: Toolchain
+    device: str
+    """The device of `--device` that the call is given; empty for none."""
+    versions_of: tuple[str, ...]
+    modules: tuple[str, ...]
+    """Modules of the stage library that run: the key holds a digest of them and of what they import."""
+    components: Mapping[str, Any] = field(repr=False)
+    """What the key is the digest of, for `invoke explain`."""
+
+    def upstream(self) -> Iterator[StageCall]:
+        """Every call this one depends on, first ones first; a call may come more than once."""
+        for given in self.inputs.values():
+            if given.call is not None:
+                yield from given.call.upstream()
+                yield given.call
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipePlan:
+    """All calls of one recipe for one model, in an order in which they can run."""
+
+    recipe: Recipe
+    target: Target
+    model: ModelSource
+    local_data: LocalSource | None
+    engine: EngineKind
+    execution: Execution
+    source: CallInput
+    batches: StageCall
+    chain: tuple[StageCall, ...]
+    """The recipe's own stages; the last one's model ships."""
+    left_out: tuple[ArchiveSpec, ...]
+    """Vendor archives that aren't there: the stages that need them are not in the chain."""
+    executed: StageCall
+    """The stage whose model is executed: the last of the chain that the executing runtime loads."""
+    executed_format: str
+    package: StageCall
+    benchmark: StageCall
+    evaluate: StageCall
+    emulate: StageCall | None
+
+    @property
+    def calls(self) -> list[StageCall]:
+        """Each call once, dependencies first; texts before the export, since what is wrong with them shows sooner."""
+        ends = [self.batches, self.package, self.evaluate, *([self.emulate] if self.emulate else []), self.benchmark]
+        return unique(call for end in ends for call in (*end.upstream(), end))
+
+
+def unique(calls: Iterable[StageCall]) -> list[StageCall]:
+    """Equal calls are one call."""
+    return list({call.key: call for call in calls}.values())
