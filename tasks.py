@@ -97,6 +97,48 @@ def list_(_: Context) -> None:
 @task(
     auto_shortflags=False,
     help={
+        "format": "github (one line) or json (indented)",
+        "jobs": "all, compile (no device), device, or images (one job for each set of them)",
+    },
+)
+def matrix(_: Context, format: str = "github", jobs: str = "all") -> None:  # noqa: A002 - the option's name
+    """Print the CI matrix: a job for each target, device and recipe."""
+    commands.matrix(format, jobs)
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "recipe": RECIPE,
+        "out": "the zip file; a folder with --platform=all",
+        "target": "the recipe's target; left out: whichever has it",
+        "model": MODEL,
+        "platform": "a platform of device/platforms.toml, or all; left out: this machine's",
+        "reference": "pack the fp32 model too: the device then measures ratio and similarity as the host does",
+    },
+)
+def bundle(
+    _: Context,
+    recipe: str,
+    out: str,
+    target: str | None = None,
+    model: str | None = None,
+    platform: str | None = None,
+    reference: bool = False,
+) -> None:
+    """Pack a run for a device without Docker: what ships, a small runner, locked requirements."""
+    commands.bundle(commands.BundleRequest(recipe, out, target, model, platform, reference))
+
+
+@task(auto_shortflags=False, help={"of": "a result.json, or a folder of them", "format": "table or markdown"})
+def results(_: Context, of: str, format: str = "table") -> None:  # noqa: A002 - the option's name
+    """Show results that were made elsewhere: on a device, or in CI."""
+    commands.results(of, format)
+
+
+@task(
+    auto_shortflags=False,
+    help={
         "yes": "remove; without it only what would be removed is shown",
         "everything": "all of the host volume, results included",
         "older-than": "only what was made more than this many days ago",

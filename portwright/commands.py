@@ -14,15 +14,20 @@ from typing import NoReturn
 
 from invoke.exceptions import Exit
 
-from portwright import cleaning, faces
+from portwright import bundle as bundles
+from portwright import cleaning, faces, readback
+from portwright import matrix as matrices
 from portwright.board import Board
+from portwright.bundle import BundleRequest
 from portwright.calls import RecipePlan
+from portwright.device_locks import load_device_locks
 from portwright.disk import STORAGE_HINTS, storage_error
 from portwright.engines.choose import ENGINE_KINDS, parse_kind
 from portwright.errors import GateError, InterruptedRunError, PortwrightError
 from portwright.executor import Shelf
 from portwright.explain import explain_text
 from portwright.locks import Usage
+from portwright.naming import user_path
 from portwright.project import this_project
 from portwright.run import Request, load_catalog, plans_for, resolve
 from portwright.run import build as run_build
@@ -31,7 +36,19 @@ from portwright.view import Views
 
 PROJECT = this_project()
 BROKEN_PIPE = 141
-__all__ = ["Request", "build", "clean", "explain", "list_all", "plan", "run"]
+__all__ = [
+    "BundleRequest",
+    "Request",
+    "build",
+    "bundle",
+    "clean",
+    "explain",
+    "list_all",
+    "matrix",
+    "plan",
+    "results",
+    "run",
+]
 
 
 def run(request: Request) -> None:
@@ -75,6 +92,24 @@ def list_all() -> None:
     """Print targets, recipes and stages."""
     with _reported():
         print(faces.list_text(load_catalog(PROJECT)))
+
+
+def matrix(format_: str, jobs: str) -> None:
+    """Print what CI runs, alone on standard output."""
+    with _reported():
+        print(matrices.text(load_catalog(PROJECT), load_device_locks(PROJECT), format_=format_, jobs=jobs))
+
+
+def bundle(request: BundleRequest) -> None:
+    """Pack a run for a device without Docker."""
+    with _reported():
+        print(bundles.text(PROJECT, bundles.bundle(PROJECT, request)))
+
+
+def results(path: str, format_: str) -> None:
+    """Print results that were made elsewhere."""
+    with _reported():
+        print(faces.results_text(readback.read_results(user_path(path)), format_))
 
 
 def clean(*, yes: bool, everything: bool, older_than_days: int) -> None:

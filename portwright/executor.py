@@ -127,7 +127,7 @@ class Executor:
         """Build a toolchain's environment unless this run did or it is there."""
         if toolchain.name in self._prepared:
             return
-        if Toolchain(toolchain.name, toolchain.folder).digest(self._engine.kind) != toolchain.digest(self._engine.kind):
+        if toolchain.read_again().digest(self._engine.kind) != toolchain.digest(self._engine.kind):
             raise EngineError(f"docker/{toolchain.name} or docker/base was edited during the run", hint=AGAIN)
         with self._board.step(f"toolchain {toolchain.name}") as step:
             built = self._engine.prepare(toolchain, step.event)

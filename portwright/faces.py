@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from portwright import readback
 from portwright.calls import RecipePlan, unique
+from portwright.errors import UsageError
 from portwright.executor import Shelf
 from portwright.gates import failed
+from portwright.naming import suggestion
 from portwright.project import Project
 from portwright.results import RunResult
 from portwright.run import Report, RunSummary
@@ -112,6 +115,15 @@ def _unlike_the_device(result: RunResult) -> Iterator[str]:
     for item in result.not_built:
         hint = f" {item.hint}" if item.hint else ""
         yield f"not built: {item.what}: {item.why}.{hint}"
+
+
+def results_text(results: Sequence[RunResult], format_: str) -> str:
+    """Results that were made elsewhere, as a table for people or as Markdown; UsageError for another format."""
+    if format_ == "markdown":
+        return readback.markdown(results)
+    if format_ != "table":
+        raise UsageError(f"--format={format_} is not known", hint=suggestion(format_, ("table", "markdown")))
+    return table(readback.HEADER, readback.rows(results))
 
 
 def plan_text(plans: Sequence[RecipePlan], shelf: Shelf) -> str:

@@ -10,11 +10,15 @@ from pathlib import Path
 from portwright.naming import user_path
 
 ARTIFACTS_VARIABLE = "PORTWRIGHT_ARTIFACTS"
+VENDOR_VARIABLE = "PORTWRIGHT_VENDOR"
 
 
 @dataclass(frozen=True)
 class Project:
-    """A checkout. `artifacts/` in it is the host volume, unless PORTWRIGHT_ARTIFACTS names another folder."""
+    """A checkout. `artifacts/` in it is the host volume, unless PORTWRIGHT_ARTIFACTS names another folder.
+
+    `vendor/`, likewise, unless PORTWRIGHT_VENDOR does.
+    """
 
     root: Path
 
@@ -28,8 +32,19 @@ class Project:
         return self.root / "docker"
 
     @property
+    def device(self) -> Path:
+        """What devices without Docker install."""
+        return self.root / "device"
+
+    @property
     def shared(self) -> Path:
         return self.root / "shared"
+
+    @property
+    def vendor(self) -> Path:
+        """Where the user puts what only vendors hand out."""
+        chosen = os.environ.get(VENDOR_VARIABLE)
+        return user_path(chosen).resolve() if chosen else self.root / "vendor"
 
     @property
     def targets(self) -> Path:

@@ -25,7 +25,10 @@ from portwright.stages import StageLibrary
 from portwright.summary import Outcomes, about, build_result
 from portwright.target import Catalog, Target
 from portwright.toolchain import load_toolchains
+from portwright.vendor import find_archives
 from portwright.view import Views
+
+DIGESTS = "digests.json"
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,16 @@ class RunSummary:
 
 
 def load_catalog(project: Project) -> Catalog:
-    """Targets, recipes, toolchains and stages of a checkout."""
-    return Catalog(project.targets, load_toolchains(project.docker), StageLibrary(project.shared))
+    """Targets, recipes, stages, and toolchains with the vendor archives that are there."""
+    memory = DigestMemory(project.artifacts / DIGESTS)
+    archives = find_archives(project.targets, project.vendor, memory)
+    memory.save()
+    return Catalog(project.targets, load_toolchains(project.docker, archives), StageLibrary(project.shared))
 
 
 def resolve(project: Project, catalog: Catalog, request: Request, *, look: bool = True) -> list[Wanted]:
     """Everything asked for, checked before anything starts; `look` for the device on this machine, too."""
-    memory = DigestMemory(project.artifacts / "digests.json")
+    memory = DigestMemory(project.artifacts / DIGESTS)
     chosen = catalog.recipes_for(catalog.select(request.targets), request.recipe)
     data = None if request.data is None else parse_data(request.data, memory)
     wanted = [
@@ -121,6 +127,10 @@ def run(project: Project, request: Request, board: Board) -> RunSummary:
         board.line(f"engine: {choice.kind} ({choice.why})")
         plans = plans_for(catalog, wanted, choice.kind)
         with _engine(project, choice.kind) as engine:
+            for item in wanted:
+                if item.access:
+                    engine.admit(item.access)
+                    board.line(f"device {item.access}")
             executor = Executor(Shelf(project.artifacts), engine, board, project.shared)
             views = Views(project.artifacts)
             reports = [

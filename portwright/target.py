@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from portwright.checked import read_text, validate
 from portwright.errors import RecipeError, UsageError
 from portwright.naming import suggestion, user_path
 from portwright.recipe import Recipe, load_recipe, steps
 from portwright.stages import Declaration, StageLibrary
-from portwright.target_file import ArchiveSpec, DeviceSpec, TargetFile
+from portwright.target_file import TARGET_FILE, ArchiveSpec, DeviceSpec, TargetFile, read_target_file
 from portwright.toolchain import Toolchain
-
-TARGET_FILE = "target.toml"
-WHAT = "target"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +76,7 @@ class Catalog:
         self._recipe_targets = self._unique_recipes()
 
     def _target(self, path: Path) -> Target:
-        try:
-            value = tomllib.loads(read_text(path, WHAT))
-        except tomllib.TOMLDecodeError as error:
-            raise RecipeError(f"target {path} is not TOML", why=str(error)) from None
-        file = validate(TargetFile, value, path, WHAT)
+        file = read_target_file(path)
         if file.name != path.parent.name:
             raise RecipeError(f"target {path}: name: is {file.name!r}, but its folder is {path.parent.name!r}")
         for place, name in _toolchain_names(file):

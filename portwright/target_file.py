@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
-from portwright.checked import StrictModel
+from portwright.checked import StrictModel, read_text, validate
+from portwright.errors import RecipeError
 
+TARGET_FILE = "target.toml"
 Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+
+
+def _inner(path: str) -> str:
+    if path and (path.startswith("/") or "\\" in path or not {"", ".", ".."}.isdisjoint(path.split("/"))):
+        raise ValueError("is no folder inside another: a relative path without . and .. is wanted")
+    return path
+
+
+Inner = Annotated[str, AfterValidator(_inner)]
+"""A folder inside another, as a relative path; empty for the other one itself."""
 
 
 class RuntimeSpec(StrictModel):
@@ -32,7 +46,7 @@ class NodeSpec(StrictModel):
 
     path: Annotated[str, Field(pattern=r"^/dev/")]
     driver: Annotated[str, Field(description="name of the kernel's driver; empty for any")] = ""
-    optional: Annotated[bool, Field(description="passed where it is there, and not missed")] = False
+    optional: Annotated[bool, Field(description="passed where it is there, and not missed while another is")] = False
 
 
 class DeviceSpec(StrictModel):
@@ -52,8 +66,13 @@ class DeviceSpec(StrictModel):
         Literal["nvidia"] | None, Field(description="a device request of the engine, or CDI where it has that")
     ] = None
     mounts: Annotated[
-        tuple[str, ...], Field(description="folders of the host with the driver's user-space half, read-only")
+        tuple[Annotated[str, Field(pattern=r"^/")], ...],
+        Field(description="patterns of the host's files and folders with the driver's user-space half, read-only"),
     ] = ()
+    environment: Annotated[
+        tuple[str, ...], Field(description="variables of the caller that the driver or its runtime reads")
+    ] = ()
+    locked_memory: Annotated[bool, Field(description="the driver pins pages: no limit on locked memory")] = False
     install: Annotated[str, Field(min_length=1, description="what to install where it isn't found")]
     runs_on: Annotated[tuple[str, ...], Field(description="labels of the CI runner that has one")] = ()
     timeout_minutes: Annotated[int, Field(ge=1, le=360, description="of the CI job on the device")] = 60
@@ -71,12 +90,21 @@ class ArchiveSpec(StrictModel):
     source: Annotated[str, Field(min_length=1, description="where the vendor hands it out, in words")]
     toolchain: Annotated[str, Field(description="the toolchain it is built into")]
     kind: Literal["wheel", "tar", "zip"]
+    inside: Annotated[Inner, Field(description="the archive's folder whose content is wanted; empty: all of it")] = ""
     place: Annotated[
-        str, Field(description="folder inside the environment's packages to unpack into; empty: vendor/<name>")
+        Inner, Field(description="folder inside the environment's packages to unpack into; empty: vendor/<name>")
     ] = ""
     provides: Annotated[tuple[str, ...], Field(description="distributions that stages may need")] = ()
     replaces: Annotated[tuple[str, ...], Field(description="locked distributions that must give way")] = ()
     gives: Annotated[str, Field(min_length=1, description="what can't be built without it")]
+
+    @model_validator(mode="after")
+    def _fits(self) -> ArchiveSpec:
+        if (self.kind == "wheel") != self.file.endswith(".whl"):
+            raise ValueError(f"file: {self.file!r} is no name of a {self.kind}")
+        if self.kind == "wheel" and (self.inside or self.place):
+            raise ValueError("a wheel says itself where its files go: leave out inside and place")
+        return self
 
 
 class TargetFile(StrictModel):
@@ -100,3 +128,12 @@ class TargetFile(StrictModel):
         "ubuntu-24.04",
     )
     timeout_minutes: Annotated[int, Field(ge=1, le=360)] = 60
+
+
+def read_target_file(path: Path) -> TargetFile:
+    """A `target.toml`; RecipeError says what is wrong with it."""
+    try:
+        value = tomllib.loads(read_text(path, "target"))
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"target {path} is not TOML", why=str(error)) from None
+    return validate(TargetFile, value, path, "target")

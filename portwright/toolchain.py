@@ -10,15 +10,20 @@ from pathlib import Path
 
 from portwright.digests import digest_file, digest_json
 from portwright.errors import RecipeError
-from portwright.target_file import ArchiveSpec
+from portwright.vendor import Archives, PresentArchive
 
 BASE = "base"
 BASE_FILE = "base.toml"
 INSTALL = "install.sh"
+UNPACK = "archives.py"
 BASE_VARIABLE = "PORTWRIGHT_BASE_IMAGE"
-"""A base image in a registry, by digest, in place of the one that base.toml says. Only images have a base."""
+"""A base image in a registry, by digest, in place of the one that base.toml says; with `_ORT` behind it, for the
+toolchain `ort` alone. Only images have a base."""
 LOCK = "requirements.lock"
+SOURCE = "requirements.in"
 DOCKERFILE = "Dockerfile"
+OTHER_BUILDS = {"onnxruntime-directml": "onnxruntime", "onnxruntime-gpu": "onnxruntime"}
+"""Distributions that are another one, built otherwise: they install its modules, and serve whatever needs it."""
 NOT_BUILT_FROM = (".in", ".md")
 """What a lock is compiled from is not what an environment is made of."""
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==([^\s;\\]+)", re.MULTILINE)
@@ -30,7 +35,7 @@ class Toolchain:
 
     name: str
     folder: Path
-    archives: tuple[ArchiveSpec, ...] = ()
+    archives: tuple[PresentArchive, ...] = ()
     """Vendor archives that are built into it: those that are there."""
 
     @property
@@ -48,32 +53,56 @@ class Toolchain:
         return self._shared / INSTALL
 
     @property
-    def base_variable(self) -> str:
-        """The variable that names a base image for this toolchain alone."""
-        return f"{BASE_VARIABLE}_{self.name.upper().replace('-', '_')}"
+    def unpacker(self) -> Path:
+        """What builds vendor archives in, the same for every toolchain and engine."""
+        return self._shared / UNPACK
+
+    @property
+    def base_variables(self) -> tuple[str, ...]:
+        """The variables that may name a base image for it, the stronger first.
+
+        The one without a toolchain's name stands for the base that all share, and says nothing of another one.
+        """
+        own = f"{BASE_VARIABLE}_{self.name.upper().replace('-', '_')}"
+        return (own, BASE_VARIABLE) if self.base == self._shared else (own,)
 
     @property
     def base_image(self) -> str:
-        """The base image that the environment names in place of base.toml's; empty where it names none.
-
-        The variable without a toolchain's name stands for the base that all share, and says nothing of another one.
-        """
-        shared = os.environ.get(BASE_VARIABLE, "") if self.base == self._shared else ""
-        return os.environ.get(self.base_variable, "") or shared
+        """The base image that the environment names in place of base.toml's; empty where it names none."""
+        return next((os.environ[name] for name in self.base_variables if os.environ.get(name)), "")
 
     @property
     def _shared(self) -> Path:
         return self.folder.parent / BASE
 
     @cached_property
-    def packages(self) -> dict[str, str]:
+    def locked(self) -> dict[str, str]:
         """Distribution name (normalized) to locked version."""
         return {normalize(name): version for name, version in _PIN.findall(self.lock.read_text())}
+
+    @cached_property
+    def packages(self) -> dict[str, str]:
+        """What the environment holds: the lock's distributions and what they are builds of, less what archives replace,
+        and what archives provide.
+        """
+        replaced = {normalize(name) for archive in self.archives for name in archive.spec.replaces}
+        provided = {
+            normalize(name): archive.spec.version for archive in self.archives for name in archive.spec.provides
+        }
+        kept = {name: version for name, version in self.locked.items() if name not in replaced}
+        built = {OTHER_BUILDS[name]: version for name, version in kept.items() if name in OTHER_BUILDS}
+        return kept | built | provided
 
     def digest(self, engine: str) -> str:
         """What the environment is made of, from files and the base's pin; the engine's kind is part of it."""
         base = self.base_image if engine == "docker" else ""
-        return digest_json({"engine": engine, "files": self._files, "base": base})
+        archives = [archive.identity() for archive in self.archives]
+        made_of = {"engine": engine, "files": self._files, "base": base}
+        return digest_json({**made_of, "archives": archives} if archives else made_of)
+
+    def read_again(self) -> Toolchain:
+        """The same toolchain, its files not read yet: a digest that differs tells of an edit."""
+        return Toolchain(self.name, self.folder, self.archives)
 
     @cached_property
     def _files(self) -> dict[str, str]:
@@ -87,8 +116,14 @@ class Toolchain:
             if path.is_file() and path.suffix not in NOT_BUILT_FROM
         }
 
+    @property
+    def has_image(self) -> bool:
+        """Whether containers can have it: one whose vendor serves Windows alone has no Dockerfile, and the venv engine
+        makes it there."""
+        return (self.folder / DOCKERFILE).is_file()
+
     def can_run(self, needs: tuple[str, ...]) -> bool:
-        """Whether the lock holds every distribution of `needs`."""
+        """Whether the environment holds every distribution of `needs`."""
         return all(normalize(name) in self.packages for name in needs)
 
 
@@ -97,12 +132,15 @@ def normalize(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def load_toolchains(folder: Path) -> dict[str, Toolchain]:
-    """Every toolchain under `docker/`: a folder with a Dockerfile, the base apart."""
+def load_toolchains(folder: Path, archives: Archives | None = None) -> dict[str, Toolchain]:
+    """Every toolchain under `docker/`, with its vendor archives: a folder with a Dockerfile or with what a lock is
+    compiled from, the base apart."""
+    there = archives or Archives()
+    folders = {path.parent for name in (DOCKERFILE, SOURCE) for path in folder.glob(f"*/{name}")}
     found = {
-        path.parent.name: Toolchain(path.parent.name, path.parent)
-        for path in sorted(folder.glob(f"*/{DOCKERFILE}"))
-        if path.parent.name != BASE
+        path.name: Toolchain(path.name, path, there.built_into(path.name))
+        for path in sorted(folders)
+        if path.name != BASE
     }
     for toolchain in found.values():
         if not toolchain.lock.is_file():

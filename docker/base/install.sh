@@ -9,6 +9,15 @@ export UV_CACHE_DIR=/cache UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_NO_CON
 /context/uv pip install --python /opt/toolchain/bin/python --require-hashes --no-deps \
     --requirements /context/requirements.lock
 
+# What only a vendor hands out, where the user dropped it in: from the context, with no network.
+if [ -f /context/archives.json ]; then
+    /opt/toolchain/bin/python /context/archives.py /context/archives.json /context/uv
+fi
+
+# Of a wheel that lay on a disk uv notes when it was put there: another time, another layer.
+find /opt/toolchain/lib -path '*.dist-info/uv_cache.json' -delete
+find /opt/toolchain/lib -path '*.dist-info/RECORD' -exec sed -i '/\/uv_cache\.json,/d' {} +
+
 # A read-only root can't cache bytecode; unchecked hashes keep the files the same at every build. The interpreter must not
 # cache what it imports itself: that would carry the time. Packages hold templates that are no Python: those may fail.
 PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0 /opt/toolchain/bin/python -m compileall -qq -f -j 0 \

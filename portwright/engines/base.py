@@ -74,5 +74,8 @@ class Engine(Protocol):
     def run(self, toolchain: Toolchain, job: Job, on_event: EventSink) -> Outcome:
         """Run one stage call to its end. `prepare` came first."""
 
+    def admit(self, access: Access) -> None:
+        """Raise EngineError where this engine can't hand a device to a stage, before anything is built for it."""
+
     def close(self) -> None:
         """Give back connections and temporary things; safe to call twice."""

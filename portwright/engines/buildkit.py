@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
-import io
 import json
 import tarfile
 from collections import deque
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from portwright.engines.base import Event, EventSink
 from portwright.engines.docker_api import engine_errors
+from portwright.engines.docker_tar import BLOCK
 from portwright.errors import EngineError
 from portwright.packages import install_hint
 
@@ -25,24 +24,29 @@ LAST_LINES = 12
 EPOCH = 1_704_067_200
 
 
-def build_context(files: Mapping[str, Path | bytes]) -> bytes:
-    """A context: GNU tar with integer times, since BuildKit takes a leading PAX header for a Dockerfile."""
-    buffer = io.BytesIO()
-    with (
-        gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1, mtime=0) as compressed,
-        tarfile.open(fileobj=compressed, mode="w", format=tarfile.GNU_FORMAT) as tar,
-    ):
-        for name, content in sorted(files.items()):
-            data = content if isinstance(content, bytes) else content.read_bytes()
-            info = tarfile.TarInfo(name)
-            info.size, info.mtime, info.mode = len(data), EPOCH, 0o755
-            tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
+def build_context(files: Mapping[str, Path | bytes]) -> Iterator[bytes]:
+    """A context: GNU tar with integer times, since BuildKit takes a leading PAX header for a Dockerfile.
+
+    As it is read, and not compressed: a vendor's archive may be gigabytes, and is compressed already.
+    """
+    for name, content in sorted(files.items()):
+        info = tarfile.TarInfo(name)
+        info.size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        info.mtime, info.mode = EPOCH, 0o755
+        yield info.tobuf(tarfile.GNU_FORMAT)
+        if isinstance(content, bytes):
+            yield content
+        else:
+            with content.open("rb") as file:
+                while block := file.read(BLOCK):
+                    yield block
+        yield b"\0" * (-info.size % tarfile.BLOCKSIZE)
+    yield b"\0" * tarfile.RECORDSIZE
 
 
 def build_image(
     client: docker.DockerClient,
-    context: bytes,
+    context: Iterator[bytes],
     *,
     tag: str,
     labels: Mapping[str, str],

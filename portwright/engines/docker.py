@@ -8,11 +8,13 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from portwright.devices import Access
 from portwright.engines.base import EngineKind, Event, EventSink, Job, Outcome
 from portwright.engines.call import merge_hub_cache, read_outcome
 from portwright.engines.docker_api import connect, docker_answers, engine_errors, engine_host
 from portwright.engines.docker_base import pull_base
 from portwright.engines.docker_container import Limits, container_options, run_container
+from portwright.engines.docker_device import check_device, gpu_request
 from portwright.engines.docker_files import Desk, Exchange, bound, copied, shares_files
 from portwright.engines.docker_image import build_toolchain, find_image
 from portwright.engines.docker_owner import container_user, reap
@@ -40,6 +42,7 @@ class DockerEngine:
             info = self._client.info()
         rootless = any("rootless" in option for option in info.get("SecurityOptions") or [])
         self._user = container_user(rootless=rootless)
+        self._gpus = gpu_request(info)
         self._memory = max(int(info["MemTotal"]) - RESERVE_BYTES, RESERVE_BYTES)
         self._sees_files: bool | None = None
         reap(self._client)
@@ -49,13 +52,19 @@ class DockerEngine:
 
         One on a stand-in for a pinned base serves only while the registry doesn't answer.
         """
+        if not toolchain.has_image:
+            raise EngineError(
+                f"toolchain {toolchain.name!r} has no image",
+                why=f"{toolchain.folder} holds no Dockerfile: its packages are for another system than a container's",
+                hint="use --engine=venv on that system",
+            )
         if find_image(self._client, toolchain, stand_ins=False):
             return False
         self._folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self._folder / "build.lock"):
             if find_image(self._client, toolchain, stand_ins=False):
                 return False
-            if find_image(self._client, toolchain) and not pull_base(self._client, toolchain.base, on_event):
+            if find_image(self._client, toolchain) and not pull_base(self._client, toolchain, on_event):
                 return False
             build_toolchain(self._client, toolchain, self._settings, self._folder / "logs", on_event)
         return True
@@ -71,7 +80,8 @@ class DockerEngine:
         ):
             desk = Desk.make(Path(name))
             with self._exchange(image, job, desk, on_event) as exchange:
-                options = container_options(job, exchange, Limits(self._user, self._memory), self._settings)
+                limits = Limits(self._user, self._memory, self._gpus)
+                options = container_options(job, exchange, limits, self._settings)
                 end = run_container(self._client, image, options, job, on_event)
             if end.out_of_memory and end.exit_code != 0:
                 raise self._out_of_memory(job)
@@ -79,6 +89,10 @@ class DockerEngine:
             if job.network and job.hub_cache:
                 merge_hub_cache(desk.fills, job.hub_cache, on_event)
             return outcome
+
+    def admit(self, access: Access) -> None:
+        """EngineError where containers of this engine can't have the device."""
+        check_device(access, self._user, self._gpus)
 
     def close(self) -> None:
         """Close the connection."""
@@ -90,6 +104,12 @@ class DockerEngine:
             if not self._sees_files:
                 text = f"the engine at {self._host} doesn't see this machine's files: they are copied in and out"
                 on_event(Event(kind="log", text=text))
+        if job.access is not None and not self._sees_files:
+            raise EngineError(
+                f"device {job.access.name!r} can't be used through the engine at {self._host}",
+                why="it runs elsewhere: what was found is a device of this machine, which it doesn't see",
+                hint="run the same command on the engine's machine, or use --engine=venv here",
+            )
         certificate = self._settings.certificate
         if self._sees_files:
             return bound(job, desk, self._shared, certificate, self._user, on_event)

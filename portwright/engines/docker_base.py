@@ -21,16 +21,15 @@ from portwright.engines.docker_api import engine_errors, import_tar
 from portwright.engines.docker_apt import apt_proxies, debian_sources
 from portwright.engines.docker_tar import BLOCK
 from portwright.errors import EngineError, RecipeError, UsageError
-from portwright.toolchain import BASE_VARIABLE
+from portwright.toolchain import BASE_FILE, Toolchain
 
 if TYPE_CHECKING:
     import docker
 
-BASE_FILE = "base.toml"
 REPOSITORY = "portwright/base"
-OTHERWISE = "name a base image in a registry with PORTWRIGHT_BASE_IMAGE=name@sha256:…"
-INSTALL_HINT = f"apt-get install mmdebstrap, or {OTHERWISE}"
-FAILED_HINT = f"the log says why; mmdebstrap needs root, or user namespaces (apt-get install uidmap); or {OTHERWISE}"
+OTHERWISE = "name a base image in a registry with {}=name@sha256:…"
+INSTALL_HINT = "apt-get install mmdebstrap, or"
+FAILED_HINT = "the log says why; mmdebstrap needs root, or user namespaces (apt-get install uidmap); or"
 NO_TRACES = 'rm -rf "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d "$1"/etc/apt/apt.conf.d/99mmdebstrap'
 """A hook: the base must not say which mirror it came from."""
 UNREACHABLE = (500, 502, 503, 504)
@@ -56,7 +55,7 @@ class BootstrapSpec(StrictModel):
 
 
 class BaseSpec(StrictModel):
-    """`docker/base/base.toml`."""
+    """`docker/base/base.toml`, or a toolchain's own."""
 
     registry: RegistrySpec
     bootstrap: BootstrapSpec
@@ -70,23 +69,33 @@ class Base:
     stands_in: bool
 
 
-def ensure_base(client: docker.DockerClient, folder: Path, log: Path, on_event: EventSink) -> Base:
-    """The base image, pulled or bootstrapped if the engine hasn't got it."""
-    spec = _spec(folder)
-    reference = _reference(spec.registry)
+@dataclass(frozen=True)
+class _Report:
+    """Where a bootstrap tells what it does, and what else would give a base."""
+
+    log: Path
+    on_event: EventSink
+    otherwise: str
+
+
+def ensure_base(client: docker.DockerClient, toolchain: Toolchain, log: Path, on_event: EventSink) -> Base:
+    """The base image of a toolchain, pulled or bootstrapped if the engine hasn't got it."""
+    spec = _spec(toolchain.base)
+    reference = _reference(spec.registry, toolchain)
     if reference and (pulled := _pull(client, reference, on_event)):
         return Base(pulled, stands_in=False)
     tag = f"{REPOSITORY}:{digest_json(spec.bootstrap.model_dump(mode='json'))[:12]}"
     with engine_errors("look for the base image"):
         there = bool(client.images.list(name=tag))
     if not there:
-        _bootstrap(client, spec.bootstrap, tag, log, on_event)
+        otherwise = OTHERWISE.format(toolchain.base_variables[-1])
+        _bootstrap(client, spec.bootstrap, tag, _Report(log, on_event, otherwise))
     return Base(tag, stands_in=bool(reference))
 
 
-def pull_base(client: docker.DockerClient, folder: Path, on_event: EventSink) -> bool:
+def pull_base(client: docker.DockerClient, toolchain: Toolchain, on_event: EventSink) -> bool:
     """Whether the engine has the base that is pinned by digest, or could pull it."""
-    reference = _reference(_spec(folder).registry)
+    reference = _reference(_spec(toolchain.base).registry, toolchain)
     return bool(reference) and _pull(client, reference, on_event) is not None
 
 
@@ -99,12 +108,12 @@ def _spec(folder: Path) -> BaseSpec:
     return validate(BaseSpec, value, path, "base")
 
 
-def _reference(spec: RegistrySpec) -> str:
+def _reference(spec: RegistrySpec, toolchain: Toolchain) -> str:
     """`name@sha256:…`, from the environment or base.toml; empty where none is named."""
-    chosen = os.environ.get(BASE_VARIABLE, "")
+    chosen = toolchain.base_image
     if chosen and "@sha256:" not in chosen:
         raise UsageError(
-            f"{BASE_VARIABLE}={chosen} names no digest",
+            f"the base image {chosen} names no digest",
             why="a tag can change under a build's feet",
             hint="name@sha256:… (docker images --digests shows it)",
         )
@@ -143,11 +152,12 @@ def _unanswered(reference: str, error: docker.errors.APIError) -> str:
     return why
 
 
-def _bootstrap(client: docker.DockerClient, spec: BootstrapSpec, tag: str, log: Path, on_event: EventSink) -> None:
+def _bootstrap(client: docker.DockerClient, spec: BootstrapSpec, tag: str, report: _Report) -> None:
     if shutil.which("mmdebstrap") is None:
-        raise EngineError("can't bootstrap the base image", why="mmdebstrap is not installed", hint=INSTALL_HINT)
-    _check_architecture(client)
-    on_event(Event(kind="log", text=f"bootstrapping Debian {spec.suite}: a minute, once per engine"))
+        hint = f"{INSTALL_HINT} {report.otherwise}"
+        raise EngineError("can't bootstrap the base image", why="mmdebstrap is not installed", hint=hint)
+    _check_architecture(client, report.otherwise)
+    report.on_event(Event(kind="log", text=f"bootstrapping Debian {spec.suite}: a minute, once per engine"))
     with tempfile.TemporaryDirectory(prefix="portwright-base-") as name:
         tar, sources = Path(name) / "base.tar", Path(name) / "debian.sources"
         # Unprivileged, mmdebstrap works as another user of its own.
@@ -165,23 +175,24 @@ def _bootstrap(client: docker.DockerClient, spec: BootstrapSpec, tag: str, log: 
             *([str(sources)] if sources.read_text() else []),
         ]
         environment = {**apt_proxies(), **os.environ, "SOURCE_DATE_EPOCH": str(spec.source_date_epoch)}
-        with log.open("w") as file:
+        with report.log.open("w") as file:
             done = subprocess.run(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False
             )
         if done.returncode != 0:
-            last = "\n       ".join(log.read_text(errors="replace").splitlines()[-6:])
-            raise EngineError("can't bootstrap the base image", why=last, hint=FAILED_HINT, log=log)
+            last = "\n       ".join(report.log.read_text(errors="replace").splitlines()[-6:])
+            hint = f"{FAILED_HINT} {report.otherwise}"
+            raise EngineError("can't bootstrap the base image", why=last, hint=hint, log=report.log)
         with engine_errors("import the base image"), tar.open("rb") as stream:
             import_tar(client, iter(lambda: stream.read(BLOCK), b""), tag)
 
 
-def _check_architecture(client: docker.DockerClient) -> None:
+def _check_architecture(client: docker.DockerClient, otherwise: str) -> None:
     with engine_errors("say what it is"):
         there = str(client.info()["Architecture"])
     if there != platform.machine():
         raise EngineError(
             "can't bootstrap the base image",
             why=f"the engine runs {there}, and this machine is {platform.machine()}",
-            hint=OTHERWISE,
+            hint=otherwise,
         )

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from portwright.engines.base import EventSink, Job
 from portwright.engines.call import CERTIFICATE_VARIABLES, TIMED_OUT, network_environment, parse_event
+from portwright.engines.docker_device import device_environment, device_options, driver_mounts
 from portwright.engines.docker_files import Exchange
 from portwright.engines.docker_owner import labels
 from portwright.naming import slug
@@ -22,6 +23,7 @@ from portwright.packages import PackageSettings
 if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
+    from docker.types import DeviceRequest
 
 PIDS = 1024
 TMPFS = "rw,nosuid,nodev,noexec,size=256m,mode=1777"
@@ -32,10 +34,12 @@ REACHED = ("HF_ENDPOINT", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_prox
 
 @dataclass(frozen=True)
 class Limits:
-    """Whom a container runs as, and how much memory it may take, in bytes."""
+    """Whom a container runs as, how much memory it may take, in bytes, and which GPUs there are."""
 
     user: tuple[int, int]
     memory: int
+    gpus: DeviceRequest | None = None
+    """How the engine is asked for NVIDIA GPUs; None where it hasn't any to give."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,9 @@ def container_options(job: Job, exchange: Exchange, limits: Limits, settings: Pa
         "mem_limit": limits.memory,
         "memswap_limit": limits.memory,
         "init": True,
-        "mounts": exchange.mounts,
+        "mounts": [*exchange.mounts, *driver_mounts(job.access)],
         "environment": _environment(job, exchange, settings),
+        **device_options(job.access, limits.gpus),
     }
 
 
@@ -113,6 +118,7 @@ def _killed_after(container: Container, seconds: float) -> Iterator[threading.Ev
 def _environment(job: Job, exchange: Exchange, settings: PackageSettings) -> dict[str, str]:
     scratch = exchange.paths.scratch
     environment = {"PYTHONPATH": exchange.stage_library, "HOME": scratch, "TMPDIR": scratch, "LANG": "C.UTF-8"}
+    environment |= device_environment(job.access)
     if not job.network:
         return {**environment, "HF_HUB_OFFLINE": "1"}
     passed = network_environment(settings)

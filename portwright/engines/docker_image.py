@@ -20,7 +20,8 @@ from portwright.engines.docker_api import engine_errors, import_tar
 from portwright.engines.docker_base import ensure_base
 from portwright.engines.docker_tar import tar_stream
 from portwright.packages import PackageSettings, index_path, local_path
-from portwright.toolchain import Toolchain, normalize
+from portwright.toolchain import INSTALL, UNPACK, Toolchain, normalize
+from portwright.vendor import manifest
 
 if TYPE_CHECKING:
     import docker
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
 TOOLCHAIN_LABEL = "portwright.toolchain"
 STAND_IN_LABEL = "portwright.base-fallback"
 """Marks an image whose base is not the one that its digest names: no registry answered when it was built."""
+ARCHIVES_LABEL = "portwright.archives"
+"""Names what of a vendor's own is in an image: whoever passes one on must know."""
 WHEELS_REPOSITORY = "portwright/wheels"
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
-INSTALL = "install.sh"
+ARCHIVES = "vendor"
+MANIFEST = "archives.json"
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
@@ -52,7 +56,7 @@ def build_toolchain(
 ) -> None:
     """Build a toolchain's image, its base included; EngineError says what failed."""
     logs.mkdir(parents=True, exist_ok=True)
-    base = ensure_base(client, toolchain.base, logs / "base.log", on_event)
+    base = ensure_base(client, toolchain, logs / "base.log", on_event)
     wheels = _wheels_image(client, local_wheels(toolchain, settings))
     arguments = {"BASE": base.tag, **({"WHEELS": wheels} if wheels else {})}
     # BuildKit keeps these out of the history and out of the cache's keys.
@@ -63,23 +67,37 @@ def build_toolchain(
         client,
         build_context(_context(toolchain, settings, with_wheels=wheels is not None)),
         tag=f"portwright/{toolchain.name}:{digest[:12]}{mark}",
-        labels={TOOLCHAIN_LABEL: digest, **({STAND_IN_LABEL: base.tag} if base.stands_in else {})},
+        labels={
+            TOOLCHAIN_LABEL: digest,
+            **({STAND_IN_LABEL: base.tag} if base.stands_in else {}),
+            **({ARCHIVES_LABEL: _archive_names(toolchain)} if toolchain.archives else {}),
+        },
         arguments=arguments,
         log=logs / f"{toolchain.name}-{digest[:12]}.log",
         on_event=on_event,
     )
 
 
+def _archive_names(toolchain: Toolchain) -> str:
+    return ", ".join(f"{archive.name} {archive.spec.version}" for archive in toolchain.archives)
+
+
 def _context(toolchain: Toolchain, settings: PackageSettings, *, with_wheels: bool) -> dict[str, Path | bytes]:
     files: dict[str, Path | bytes] = {
         "Dockerfile": toolchain.folder / "Dockerfile",
         "requirements.lock": toolchain.lock,
-        INSTALL: toolchain.base / INSTALL,
+        INSTALL: toolchain.installer,
         "uv": Path(uv.find_uv_bin()),
         "settings.env": settings_file(settings, with_wheels=with_wheels).encode(),
     }
     if settings.certificate:
         files["ca.crt"] = settings.certificate
+    if toolchain.archives:
+        # Mounted like the rest of the context: the image holds what comes out of them, and no layer the archives.
+        places = {archive: f"{ARCHIVES}/{archive.spec.file}" for archive in toolchain.archives}
+        files |= {place: archive.path for archive, place in places.items()}
+        files[MANIFEST] = manifest(places)
+        files[UNPACK] = toolchain.unpacker
     return files
 
 
@@ -101,7 +119,7 @@ def settings_file(settings: PackageSettings, *, with_wheels: bool) -> str:
 def local_wheels(toolchain: Toolchain, settings: PackageSettings) -> list[Path]:
     """The files in this machine's own package folders that the lock names, by hash."""
     wanted = set(_HASH.findall(toolchain.lock.read_text()))
-    names = set(toolchain.packages)
+    names = set(toolchain.locked)
     found: dict[str, Path] = {}
     for folder in settings.local_folders():
         for path in _candidates(folder, names):

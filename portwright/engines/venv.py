@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import uv
 
+from portwright.devices import Access, group_name, may_open
 from portwright.engines.base import EngineKind, Event, EventSink, Job, Outcome
 from portwright.engines.call import (
     FREE_SPACE,
@@ -27,12 +27,16 @@ from portwright.engines.call import (
 )
 from portwright.engines.child import running
 from portwright.errors import EngineError, PortwrightError, StoreError
+from portwright.locks import inherited
 from portwright.packages import PackageSettings, install_hint
 from portwright.toolchain import Toolchain
+from portwright.vendor import manifest
 
 READY = ".portwright-ready"
-BIN = "Scripts" if sys.platform == "win32" else "bin"
-PASSED_ON = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+PYTHON = "Scripts/python.exe" if sys.platform == "win32" else "bin/python"
+WINDOWS = ("SYSTEMROOT", "WINDIR", "COMSPEC", "PROGRAMDATA", "PROCESSOR_ARCHITECTURE", "NUMBER_OF_PROCESSORS")
+"""Names that only Windows has: a process starts there, a driver finds its files and Python the processor by them."""
+PASSED_ON = ("PATH", "LANG", "LC_ALL", *WINDOWS, "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 """What a stage may see of the caller's environment: enough to start it.
 
 The last two choose numpy's kernels. They are in no key, as the processor is in none, and may change last digits; they
@@ -43,6 +47,7 @@ NO_PYTHON_HINT = (
     f"install it (apt-get install python{LOCKED_PYTHON} where your release has it, "
     f"or .venv/bin/uv python install {LOCKED_PYTHON}), or use --engine=docker"
 )
+LIBRARY_PATH = "LD_LIBRARY_PATH"
 LAST_LINES = 12
 GRACE_S = 5.0
 
@@ -75,7 +80,7 @@ class VenvEngine:
 
     def python(self, toolchain: Toolchain) -> Path:
         """The interpreter of a prepared toolchain."""
-        return self.folder(toolchain) / BIN / "python"
+        return self.folder(toolchain) / PYTHON
 
     def run(self, toolchain: Toolchain, job: Job, on_event: EventSink) -> Outcome:
         """Run one stage call in the toolchain's environment, to its end or its deadline."""
@@ -102,6 +107,16 @@ class VenvEngine:
                 merge_hub_cache(fills, job.hub_cache, on_event)
             return outcome
 
+    def admit(self, access: Access) -> None:
+        """EngineError where this user may not open one of the device's nodes."""
+        for node in access.nodes:
+            if not may_open(node):
+                raise EngineError(
+                    f"device {access.name!r} ({access.title}) is there, but you may not open {node}",
+                    hint=f"join its group (sudo usermod --append --groups {group_name(node.gid)} $USER) "
+                    "and log in again",
+                )
+
     def close(self) -> None:
         """Nothing stays open between calls."""
 
@@ -126,15 +141,21 @@ class VenvEngine:
             "PYTHONUNBUFFERED": "1",
             "PYTHONNOUSERSITE": "1",
             "HOME": str(scratch),
+            "USERPROFILE": str(scratch),
             "TMPDIR": str(scratch),
             "HF_HUB_OFFLINE": "1",
         }
+        if job.access is not None:
+            environment |= {name: os.environ[name] for name in job.access.environment if name in os.environ}
+            # A driver's libraries may lie where only its own set-up script says.
+            places = [*filter(None, [os.environ.get(LIBRARY_PATH)]), *job.access.library_folders]
+            environment |= {LIBRARY_PATH: os.pathsep.join(places)} if places else {}
         if job.network:
             del environment["HF_HUB_OFFLINE"]
             environment |= network_environment(self._settings)
         return environment
 
-    def _make(self, toolchain: Toolchain, lock: int, on_event: EventSink) -> None:
+    def _make(self, toolchain: Toolchain, lock: Sequence[int], on_event: EventSink) -> None:
         """Make the environment anew; EngineError if uv fails."""
         folder = self.folder(toolchain)
         # A folder without the mark was cut short: uv's hard links make starting over cheap.
@@ -144,14 +165,26 @@ class VenvEngine:
         install = ["pip", "install", "--require-hashes", "--no-deps", "--requirements", str(toolchain.lock)]
         for arguments in (
             ["venv", "--python", self._python(lock), str(folder)],
-            [*install, "--python", str(folder / BIN / "python")],
+            [*install, "--python", str(folder / PYTHON)],
         ):
             code, lines = self._uv(arguments, lock, log, on_event)
             if code != 0:
                 raise _not_made(toolchain, lines, log)
+        self._unpack(toolchain, lock, log, on_event)
         (folder / READY).write_text(toolchain.digest(self.kind))
 
-    def _python(self, lock: int) -> str:
+    def _unpack(self, toolchain: Toolchain, lock: Sequence[int], log: Path, on_event: EventSink) -> None:
+        """Build the vendor archives that are there into the new environment."""
+        if not toolchain.archives:
+            return
+        listed = self.folder(toolchain).with_suffix(".archives.json")
+        listed.write_bytes(manifest({archive: archive.path for archive in toolchain.archives}))
+        command = [str(self.python(toolchain)), str(toolchain.unpacker), str(listed), uv.find_uv_bin()]
+        code, lines = self._child(command, lock, log, on_event)
+        if code != 0:
+            raise _not_made(toolchain, lines, log)
+
+    def _python(self, lock: Sequence[int]) -> str:
         """The Python the locks were made for: this one, or the one that uv finds on the machine."""
         if f"{sys.version_info.major}.{sys.version_info.minor}" == LOCKED_PYTHON:
             return sys.executable
@@ -164,16 +197,20 @@ class VenvEngine:
             )
         return lines[-1]
 
-    def _uv(self, arguments: list[str], lock: int, log: Path, on_event: EventSink) -> tuple[int, list[str]]:
-        """Run uv: its exit code and last lines. It holds the lock itself, so that it outlives no lock if this dies."""
+    def _uv(self, arguments: list[str], lock: Sequence[int], log: Path, on_event: EventSink) -> tuple[int, list[str]]:
+        """Run uv: its exit code and last lines."""
         command = [uv.find_uv_bin(), "--no-config", "--no-progress", "--no-python-downloads", *arguments]
+        return self._child(command, lock, log, on_event)
+
+    def _child(self, command: list[str], lock: Sequence[int], log: Path, on_event: EventSink) -> tuple[int, list[str]]:
+        """Run an installer. It holds the lock itself, so that it outlives no lock if this dies."""
         environment = os.environ | self._settings.uv_environment()
         environment.pop("VIRTUAL_ENV", None)
         if _homeless():
             # uv would keep its cache in the current folder.
             environment.setdefault("UV_NO_CACHE", "1")
         last: deque[str] = deque(maxlen=LAST_LINES)
-        with log.open("a") as file, running(command, environment, held=[lock]) as child:
+        with log.open("a") as file, running(command, environment, held=lock) as child:
             for line in child.lines():
                 file.write(line)
                 if line.strip():
@@ -191,16 +228,11 @@ def _homeless() -> bool:
     return False
 
 
-@contextmanager
-def _locked(path: Path, on_event: EventSink) -> Iterator[int]:
-    """Hold an advisory lock on a file; its descriptor, which a child may inherit. Says so where it has to wait."""
-    with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_event(Event(kind="log", text="another run makes this environment: waiting for it"))
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
+def _locked(path: Path, on_event: EventSink) -> AbstractContextManager[Sequence[int]]:
+    """Hold a lock file; what yields is for the children that make the environment. Says so where it has to wait."""
+    return inherited(
+        path, lambda: on_event(Event(kind="log", text="another run makes this environment: waiting for it"))
+    )
 
 
 def _not_made(toolchain: Toolchain, lines: list[str], log: Path) -> PortwrightError:

@@ -27,7 +27,7 @@ from portwright.project import this_project
 from portwright.toolchain import BASE_VARIABLE, Toolchain
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("docker_engine")]
-BASE = this_project().docker / "base"
+ON_SHARED_BASE = Toolchain("ort", this_project().docker / "ort")
 MISSING = "docker-registry is missing: apt-get install docker-registry"
 CONFIG = """\
 version: 0.1
@@ -77,7 +77,7 @@ def wait_for(address: str) -> None:
 
 def ensure(client: docker.DockerClient, folder: Path) -> tuple[str, list[str]]:
     events: list[Event] = []
-    base = ensure_base(client, BASE, folder / "base.log", events.append)
+    base = ensure_base(client, ON_SHARED_BASE, folder / "base.log", events.append)
     assert base.stands_in == any("stands in" in event.text for event in events)
     return base.tag, [event.text for event in events]
 

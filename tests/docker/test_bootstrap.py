@@ -19,7 +19,7 @@ pytestmark = pytest.mark.docker
 @pytest.fixture
 def base(engine: DockerEngine, ort: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.delenv(BASE_VARIABLE, raising=False)
-    return ensure_base(engine._client, ort.base, tmp_path / "base.log", lambda _: None).tag
+    return ensure_base(engine._client, ort, tmp_path / "base.log", lambda _: None).tag
 
 
 def test_the_base_does_not_say_where_it_came_from(engine: DockerEngine, base: str) -> None:
@@ -55,5 +55,5 @@ def test_a_missing_mmdebstrap_is_named_with_what_installs_it(
     (folder / "base.toml").write_text(text.replace('suite = "bookworm"', 'suite = "trixie"'))
     monkeypatch.delenv(BASE_VARIABLE, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(EngineError, match="apt-get install mmdebstrap"):
-        ensure_base(engine._client, folder, tmp_path / "log", lambda _: None)
+    with pytest.raises(EngineError, match=r"apt-get install mmdebstrap.*PORTWRIGHT_BASE_IMAGE_OWN="):
+        ensure_base(engine._client, Toolchain("own", folder), tmp_path / "log", lambda _: None)

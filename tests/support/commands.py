@@ -42,12 +42,14 @@ class Portwright:
 
     artifacts: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    root: Path = ROOT
+    """The checkout whose commands they are."""
 
     def run(self, *arguments: str, **extra: str) -> Finished:
         """Run `invoke ARGUMENTS` to its end."""
         done = subprocess.run(
             self.command(*arguments),
-            cwd=ROOT,
+            cwd=self.root,
             env=self.env(**extra),
             capture_output=True,
             text=True,
@@ -60,7 +62,7 @@ class Portwright:
         """Start `invoke ARGUMENTS`; the caller ends it."""
         return subprocess.Popen(
             self.command(*arguments),
-            cwd=ROOT,
+            cwd=self.root,
             env=self.env(**extra),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -30,8 +30,8 @@ from portwright.toolchain import BASE_VARIABLE, Toolchain
 def test_a_context_is_a_plain_tar_and_always_the_same(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("x")
     files: dict[str, Path | bytes] = {"lock": tmp_path / "lock", "Dockerfile": b"FROM scratch"}
-    context = build_context(files)
-    assert context == build_context(files)
+    context = b"".join(build_context(files))
+    assert context == b"".join(build_context(files))
     with tarfile.open(fileobj=io.BytesIO(context)) as tar:
         members = {member.name: member for member in tar}
         assert tar.format == tarfile.GNU_FORMAT or not tar.pax_headers
@@ -150,7 +150,7 @@ def test_a_base_file_that_is_no_toml_is_named_with_its_line(tmp_path: Path) -> N
     (tmp_path / "base.toml").write_text("[registry\n")
     client: Any = None
     with pytest.raises(RecipeError, match=r"base.toml is not TOML(.|\n)*line 1"):
-        ensure_base(client, tmp_path, tmp_path / "log", lambda _: None)
+        ensure_base(client, Toolchain("t", tmp_path), tmp_path / "log", lambda _: None)
 
 
 def test_an_engine_that_is_lost_during_a_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_an_engine_that_is_lost_during_a_pull(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv(BASE_VARIABLE, reference)
     client: Any = SimpleNamespace(images=SimpleNamespace(get=absent, pull=lost))
     with pytest.raises(EngineError, match="connection reset") as caught:
-        ensure_base(client, this_project().docker / "base", tmp_path / "log", lambda _: None)
+        ensure_base(client, Toolchain("ort", this_project().docker / "ort"), tmp_path / "log", lambda _: None)
     assert reference in str(caught.value)
 
 

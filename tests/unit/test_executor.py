@@ -12,6 +12,7 @@ import pytest
 
 from portwright.board import Board
 from portwright.calls import RecipePlan
+from portwright.devices import Access
 from portwright.digests import DigestMemory
 from portwright.engines.base import EngineKind, EventSink, Job, Outcome
 from portwright.errors import DataError, StageFailedError, StoreError
@@ -49,6 +50,9 @@ class PretendEngine:
         (job.output / "made.json").write_text(json.dumps([job.stage, dict(job.params)]))
         self._meanwhile(job)
         return Outcome(facts={"verdict": self.verdict}, seconds=1.0, peak_memory_bytes=1, versions={})
+
+    def admit(self, access: Access) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -21,7 +21,7 @@ def names_failed(
     mean: float | None = 0.995, least: float | None = 0.95, cpu: int = 95, other: int = 5, ratio: float | None = 0.3
 ) -> list[str]:
     similarity = Similarity(mean=mean, min=least, samples=64)
-    placement = Placement(runtime="x", nodes=(Placed(where="CPU", nodes=cpu), Placed(where="OTHER", nodes=other)))
+    placement = Placement(runtime="x", nodes=(Placed(where="CPU", nodes=cpu, ops={}), Placed(where="OTHER", nodes=other, ops={})))
     return [record.name for record in failed(judge(GATES, similarity, placement, ratio))]
 
 
@@ -53,7 +53,7 @@ def test_latency(value: float | None) -> None:
 def test_a_gate_passes_exactly_from_its_limit_on(limit: float, found: float) -> None:
     gates = Gates(similarity=SimilarityGate(mean=limit), placement=PlacementGate(on=("CPU",)))
     similarity = Similarity(mean=found, min=found, samples=1)
-    placement = Placement(runtime="x", nodes=(Placed(where="CPU", nodes=1),))
+    placement = Placement(runtime="x", nodes=(Placed(where="CPU", nodes=1, ops={}),))
     record = judge(gates, similarity, placement, None)[0]
     assert record.passed == (found >= limit)
     assert f"{found:.4f}" in record.reason
