@@ -1,5 +1,5 @@
 #!/bin/sh
-# Compile docker/*/requirements.in and the host's pyproject.toml into hash locks. Extra arguments go to uv, as in `scripts/lock.sh --upgrade`.
+# Compile docker/*/requirements.in, device/*/requirements.in and the host's pyproject.toml into hash locks. Extra arguments go to uv, as in `scripts/lock.sh --upgrade`.
 # Package settings (index, find-links) come from the machine and are written into no lock.
 set -eu
 cd "$(dirname "$0")/.."
@@ -22,7 +22,19 @@ fi
 for source in docker/*/requirements.in; do
     lock=${source%.in}.lock
     echo "lock: $lock"
+    # A toolchain for one system says so in its first lines; all others are for the one that compiles the lock.
+    platform=$(sed -n 's/^# platform: //p' "$source")
     "$uv" pip compile "$source" --output-file "$lock" --quiet --generate-hashes --python-version 3.11 \
+        ${platform:+--python-platform "$platform"} \
+        --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" "$@"
+done
+
+# What devices without Docker install: one lock a platform, of wheels only, for nothing is compiled there.
+list=$(.venv/bin/python -m portwright.device_locks)
+echo "$list" | while read -r source lock platform; do
+    echo "lock: $lock"
+    "$uv" pip compile "$source" --output-file "$lock" --quiet --generate-hashes --python-version 3.11 \
+        --python-platform "$platform" --only-binary :all: \
         --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" "$@"
 done
 

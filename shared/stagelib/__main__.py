@@ -10,11 +10,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
-import importlib.metadata
 import json
 import os
 import platform
-import resource
 import sys
 import threading
 import time
@@ -23,8 +21,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from stagelib import machine
 from stagelib.api import Call, Result, Stage, StageError
-from stagelib.processes import die_with_parent, forbid_network
+from stagelib.processes import die_with_parent, forbid_network, peak_memory_bytes
 
 TIMED_OUT = 124
 NO_SPACE = 28
@@ -41,7 +40,7 @@ def main(argv: list[str]) -> int:
     started = time.perf_counter()
     outcome = _run(spec, events)
     outcome["seconds"] = round(time.perf_counter() - started, 3)
-    outcome["peak_memory_bytes"] = _peak_memory_bytes()
+    outcome["peak_memory_bytes"] = peak_memory_bytes()
     try:
         Path(spec["result"]).write_text(json.dumps(outcome))
     except OSError as error:
@@ -101,13 +100,7 @@ def _arm_deadline(seconds: float) -> None:
 
 
 def _versions(needs: tuple[str, ...]) -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in sorted(needs)}
-
-
-def _peak_memory_bytes() -> int:
-    """Largest resident set of this process or of a child it waited for, in bytes."""
-    kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return kib * 1024
+    return {"python": platform.python_version()} | machine.versions(needs)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,17 @@ def allowed_cpus() -> list[int]:
 def load_average() -> list[float] | None:
     """Runnable processes over the last 1, 5 and 15 minutes."""
     return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
+
+
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Versions of the distributions that are installed; others go by another name here (onnxruntime-directml, say)."""
+    found: dict[str, str] = {}
+    for name in sorted(names):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def parse_cpuinfo(text: str) -> Mapping[str, str]:

@@ -27,6 +27,26 @@ def fix_shape(model: openvino.Model, batch_size: int, sequence_length: int) -> N
         raise StageError(f"outputs {', '.join(free)} still have a free dimension with inputs of {shape}")
 
 
+def down_projections(model: openvino.Model) -> list[str]:
+    """Names of the products by a constant weight that has more inputs than outputs."""
+    names = []
+    for operation in model.get_ordered_ops():
+        if operation.get_type_name() != "MatMul" or not _is_constant(operation.input_value(1).get_node()):
+            continue
+        rows, columns = operation.input_value(1).get_partial_shape().to_shape()[-2:]
+        transposed = operation.get_attributes()["transpose_b"]
+        if rows < columns if transposed else rows > columns:
+            names.append(operation.get_friendly_name())
+    return names
+
+
+def _is_constant(node: openvino.Node) -> bool:
+    # A weight of less than 32 bits is widened before its use.
+    while node.get_type_name() == "Convert":
+        node = node.input_value(0).get_node()
+    return bool(node.get_type_name() == "Constant")
+
+
 def save(model: openvino.Model, folder: Path, precision: str) -> ModelInfo:
     """Write `model.xml` and `model.bin`, and `model.json` beside them."""
     import openvino

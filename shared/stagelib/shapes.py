@@ -22,11 +22,16 @@ RANDOM = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"}
 )
 
+SHAPED_AS_INPUT = frozenset(
+    {"Gelu", "FastGelu", "BiasGelu", "QuickGelu", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"}
+)
+"""ONNX Runtime's operators whose first output is as big as their first input."""
+
 
 def infer_shapes(model: onnx.ModelProto) -> Shapes:
     """Every tensor's shape that is fixed. onnx.shape_inference.InferenceError where the graph contradicts itself."""
     inferred = onnx.shape_inference.infer_shapes(
-        _without_weights(model), check_type=True, strict_mode=True, data_prop=True
+        without_weights(model), check_type=True, strict_mode=True, data_prop=True
     )
     graph = inferred.graph
     known = {value.name: _fixed(value) for value in (*graph.value_info, *graph.input, *graph.output)}
@@ -36,7 +41,7 @@ def infer_shapes(model: onnx.ModelProto) -> Shapes:
 def record_shapes(model: onnx.ModelProto) -> int:
     """Write what inference finds into the model's value_info; returns the number of tensors described."""
     inferred = onnx.shape_inference.infer_shapes(
-        _without_weights(model), check_type=True, strict_mode=True, data_prop=True
+        without_weights(model), check_type=True, strict_mode=True, data_prop=True
     )
     del model.graph.value_info[:]
     model.graph.value_info.extend(inferred.graph.value_info)
@@ -89,12 +94,12 @@ def _evaluate(
     return results if all(value.size <= SMALL for value in results.values()) else None
 
 
-def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph with its big initializers as inputs: shapes don't depend on them, and gigabytes aren't copied."""
     light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
     graph = model.graph
     light.graph.name = graph.name
-    light.graph.node.extend(graph.node)
+    light.graph.node.extend(_known(node) for node in graph.node)
     light.graph.input.extend(graph.input)
     light.graph.output.extend(graph.output)
     for tensor in graph.initializer:
@@ -105,6 +110,13 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
                 onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
             )
     return light
+
+
+def _known(node: onnx.NodeProto) -> onnx.NodeProto:
+    """The node, or in the place of one of ONNX Runtime's own, which inference stops at, one of the same shapes."""
+    if node.domain != "com.microsoft" or node.op_type not in SHAPED_AS_INPUT:
+        return node
+    return onnx.helper.make_node("Identity", node.input[:1], node.output[:1], name=node.name)
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stagelib.api import Format, StageError, cpu_count
 from stagelib.modelinfo import ModelInfo
+from stagelib.npublobs import PLATFORM
 from stagelib.runtimes.base import ExecutedOn, Placed
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 PACKAGES: tuple[str, ...] = ("openvino", "numpy")
 FORMATS: tuple[Format, ...] = ("openvino", "onnx")
+BLOB = ".blob"
 KINDS = ("CPU", "GPU", "NPU")
 NOT_EXECUTED = frozenset({"Input", "Output", "Const", "Constant", "Parameter", "Result"})
 
@@ -34,11 +37,12 @@ def load(folder: Path, *, device: str = "CPU", threads: int | None = None) -> Op
         )
     settings = _settings(name, threads)
     info = ModelInfo.read(folder)
+    entry = _entry(core, name, info)
     try:
-        compiled = core.compile_model(core.read_model(folder / info.entry), name, dict(settings))
+        compiled = _compiled(core, folder / entry, name, settings)
     except RuntimeError as error:
-        raise StageError(f"OpenVINO can't compile {info.entry} for {name}: {error}") from error
-    return OpenVinoSession(compiled, {"device": name, **settings})
+        raise StageError(f"OpenVINO can't load {entry} for {name}: {error}") from error
+    return OpenVinoSession(compiled, {"device": name, "loaded": entry, **settings})
 
 
 def executed_on(device: str) -> ExecutedOn:
@@ -52,6 +56,24 @@ def _checked(device: str) -> str:
     if name.split(".")[0] not in KINDS:
         raise StageError(f"runtime openvino has no device {device!r}", hint=f"known: {', '.join(KINDS)}")
     return name
+
+
+def _entry(core: openvino.Core, name: str, info: ModelInfo) -> str:
+    """The blob for this very NPU where the model has one; else the portable form, which is compiled now."""
+    if not name.startswith("NPU") or not info.variants:
+        return info.entry
+    platform = str(core.get_property(name, "DEVICE_ARCHITECTURE"))
+    blobs = {str(variant.built_for.get(PLATFORM)): variant.entry for variant in info.variants}
+    return blobs.get(platform, info.entry)
+
+
+def _compiled(
+    core: openvino.Core, path: Path, name: str, settings: Mapping[str, str | int | None]
+) -> openvino.CompiledModel:
+    if path.suffix == BLOB:
+        # Compiled already, for latency: only the device's own choice is left.
+        return core.import_model(path.read_bytes(), name)
+    return core.compile_model(core.read_model(path), name, dict(settings))
 
 
 def _settings(name: str, threads: int | None) -> dict[str, str | int | None]:
@@ -83,10 +105,15 @@ class OpenVinoSession:
         return {name: results[index] for index, name in enumerate(self._outputs)}
 
     def placement(self) -> tuple[Placed, ...]:
-        kinds = [operation.get_rt_info() for operation in self._compiled.get_runtime_model().get_ops()]
-        nodes = sum(1 for info in kinds if _layer_type(info) not in NOT_EXECUTED)
-        devices = self._compiled.get_property("EXECUTION_DEVICES")
-        return (Placed(where=",".join(devices), nodes=nodes),)
+        # GPU.0 is the GPU. Several kinds would be a model that OpenVINO has split, and no gate knows such a place.
+        kinds = sorted({device.split(".")[0] for device in self._compiled.get_property("EXECUTION_DEVICES")})
+        where = ",".join(kinds)
+        if where == "NPU":
+            # Its plugin shows no layers: what it runs is the whole model as one blob.
+            return (Placed(where=where, nodes=1),)
+        layers = (_layer_type(operation.get_rt_info()) for operation in self._compiled.get_runtime_model().get_ops())
+        ops = Counter(layer for layer in layers if layer not in NOT_EXECUTED)
+        return (Placed(where=where, nodes=ops.total(), ops=dict(sorted(ops.items()))),)
 
 
 def _layer_type(info: Mapping[str, Any]) -> str:

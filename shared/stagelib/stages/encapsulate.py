@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 PROVIDER = "OpenVINOExecutionProvider"
 DOMAIN = "com.microsoft"
 OPSET = 17
+WRITER = "OpenVINO Runtime"
+"""Under this name an IR keeps the release that wrote it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
-    """Nothing to choose: the release that is stamped is the one that made the IR."""
+    """Nothing to choose: the release that is stamped is the one that the IR itself says has written it."""
 
 
 STAGE = Stage(
@@ -45,7 +47,7 @@ def run(call: Call, params: Params) -> Result:
     call.progress(0.0, "copying the IR")
     for name in info.files:
         shutil.copyfile(call.input("model") / name, call.output / name)
-    version = _release()
+    version = _release(call.output / info.entry)
     target = call.output / f"{Path(info.entry).stem}_ctx.onnx"
     call.progress(0.4, "writing the EPContext model")
     onnx.save(_context(info, version), str(target))
@@ -57,11 +59,19 @@ def run(call: Call, params: Params) -> Result:
     return Result(facts={"ep_context": target.name, "source": PROVIDER, "ep_sdk_version": version, "checked": checked})
 
 
-def _release() -> str:
-    """Year and release of OpenVINO: what its provider compares, without patch and build."""
+def _release(ir: Path) -> str:
+    """Year and release of the OpenVINO that wrote an IR: what its provider compares, without patch and build.
+
+    StageError where the IR doesn't say so itself.
+    """
     import openvino
 
-    return ".".join(openvino.get_version().split("-")[0].split(".")[:2])
+    model = openvino.Core().read_model(ir)
+    try:
+        version = str(model.get_rt_info([WRITER]).astype(str))
+    except RuntimeError as error:
+        raise StageError(f"{ir.name} doesn't say which OpenVINO wrote it") from error
+    return ".".join(version.split("-", maxsplit=1)[0].split(".")[:2])
 
 
 def _context(info: ModelInfo, version: str) -> onnx.ModelProto:

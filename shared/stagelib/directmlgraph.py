@@ -1,0 +1,101 @@
+"""What DirectML's kernels in ONNX Runtime can run of a graph, from ONNX Runtime's own list of kernels and source.
+
+Read in docs/OperatorKernels.md and in the provider's MultiHeadAttention kernel. Not verified here: no DirectML is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import onnx
+from onnx import helper
+
+from stagelib.api import StageError
+from stagelib.onnxfiles import nodes
+from stagelib.packedqkv import CONTRIB, is_attention, number_of_heads
+
+# The operators that an encoder holds after export, fusion and half precision, and that DirectML has in fp16 and fp32.
+# ONNX's own Gelu (opset 20) is not among them, and the CPU has it: it would go there, in silence and in every layer.
+_ONNX = (
+    "Add And Cast Clip Concat Constant ConstantOfShape Div Equal Erf Exp Expand Gather Gemm Greater Identity "
+    "LayerNormalization Less MatMul Max Min Mul Neg Not Or Pow Range Reciprocal ReduceMax ReduceMean ReduceSum Relu "
+    "Reshape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze Where"
+)
+_CONTRIB = (
+    "Attention BiasGelu EmbedLayerNormalization FastGelu FusedMatMul Gelu MultiHeadAttention QuickGelu "
+    "SkipLayerNormalization"
+)
+KERNELS = {"": frozenset(_ONNX.split()), CONTRIB: frozenset(_CONTRIB.split())}
+_MASK, _ATTENTION_BIAS = 4, 5
+
+
+def rename_gelus(model: onnx.ModelProto) -> int:
+    """Turn ONNX's Gelu into ONNX Runtime's own of the same formula, which DirectML has; returns how many."""
+    renamed = 0
+    for node in nodes(model.graph):
+        if node.op_type != "Gelu" or node.domain:
+            continue
+        tanh = any(one.name == "approximate" and one.s == b"tanh" for one in node.attribute)
+        del node.attribute[:]
+        node.op_type, node.domain = "FastGelu" if tanh else "Gelu", CONTRIB
+        renamed += 1
+    if renamed and CONTRIB not in {entry.domain for entry in model.opset_import}:
+        model.opset_import.append(helper.make_opsetid(CONTRIB, 1))
+    return renamed
+
+
+def without_kernel(graph: onnx.GraphProto) -> dict[str, int]:
+    """Operators that DirectML has no kernel for, with the number of their nodes."""
+    names = (
+        f"{node.domain}.{node.op_type}".lstrip(".")
+        for node in nodes(graph)
+        if node.op_type not in KERNELS.get(node.domain, frozenset())
+    )
+    return dict(Counter(names))
+
+
+def check_masks(model: onnx.ModelProto) -> str:
+    """Which mask the packed attentions take: `key_padding_mask`, `attention_bias` or `none`.
+
+    DirectML's kernel takes a key padding mask of int32 [batch, keys], and an attention bias of [batch, heads, queries,
+    keys] that it doesn't broadcast. StageError for any other form, and where attentions differ.
+    """
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    known = {value.name: value.type.tensor_type for value in (*inferred.value_info, *inferred.input)}
+    forms = set()
+    for node in model.graph.node:
+        if not is_attention(node):
+            continue
+        given = [*node.input, *[""] * (_ATTENTION_BIAS + 1 - len(node.input))]
+        mask, bias = given[_MASK], given[_ATTENTION_BIAS]
+        if mask:
+            _check_mask(node, known.get(mask))
+        if bias:
+            _check_bias(node, known.get(bias))
+        forms.add(" and ".join(name for name, of in (("key_padding_mask", mask), ("attention_bias", bias)) if of))
+    if len(forms) != 1:
+        raise StageError(f"the attentions take masks of different forms: {', '.join(sorted(forms)) or 'none at all'}")
+    return forms.pop() or "none"
+
+
+def _check_mask(node: onnx.NodeProto, kind: onnx.TypeProto.Tensor | None) -> None:
+    sizes = _sizes(kind)
+    if kind is None or kind.elem_type != onnx.TensorProto.INT32 or len(sizes) != 2:  # noqa: PLR2004  # [batch, keys]
+        raise StageError(
+            f"the key padding mask of {node.name} is {sizes or 'of unknown shape'}, not int32 [batch, keys]",
+            hint="set raw_attention_mask of optimize to true",
+        )
+
+
+def _check_bias(node: onnx.NodeProto, kind: onnx.TypeProto.Tensor | None) -> None:
+    sizes = _sizes(kind)
+    heads = number_of_heads(node)
+    if len(sizes) != 4 or sizes[1] != heads or not all(sizes):  # noqa: PLR2004  # [batch, heads, queries, keys]
+        raise StageError(
+            f"the attention bias of {node.name} is {sizes or 'of unknown shape'}, and DirectML doesn't broadcast it to "
+            f"[batch, {heads}, queries, keys]"
+        )
+
+
+def _sizes(kind: onnx.TypeProto.Tensor | None) -> list[int]:
+    return [dimension.dim_value for dimension in kind.shape.dim] if kind is not None else []

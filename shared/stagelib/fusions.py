@@ -1,0 +1,157 @@
+"""What the stage `optimize` does to a graph through ONNX Runtime, and what it finds in the result."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from stagelib.api import cpu_count
+from stagelib.batches import MASK
+from stagelib.onnxfiles import nodes
+
+if TYPE_CHECKING:
+    from stagelib.stages.optimize import Params
+
+CONTRIB = "com.microsoft"
+MADE: dict[str, tuple[str, ...]] = {
+    "gelu": ("Gelu", "FastGelu", "BiasGelu", "QuickGelu"),
+    "layer_norm": ("LayerNormalization", "SkipLayerNormalization", "SimplifiedLayerNormalization"),
+    "attention": ("Attention", "MultiHeadAttention"),
+    "multi_head_attention": ("MultiHeadAttention",),
+    "skip_layer_norm": ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"),
+    "embed_layer_norm": ("EmbedLayerNormalization",),
+    "bias_gelu": ("BiasGelu", "FastGelu"),
+    "bias_skip_layer_norm": ("SkipLayerNormalization",),
+    "gelu_approximation": ("FastGelu",),
+    "rotary_embeddings": ("RotaryEmbedding",),
+}
+"""Operators by the fusion that makes them."""
+BIASED_INPUTS = 5
+"""A SkipLayerNormalization that took a bias in has it as its fifth input."""
+
+
+def prepare(model: Path, level: int, scratch: Path, *, external: bool) -> onnx.ModelProto:
+    """The graph after ONNX Runtime's own optimization at that level, for the CPU; `external` for a big model.
+
+    `optimize_model` of ONNX Runtime would do the same, and imports torch for it.
+    """
+    import onnxruntime
+
+    levels = onnxruntime.GraphOptimizationLevel
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = {1: levels.ORT_ENABLE_BASIC, 2: levels.ORT_ENABLE_EXTENDED}.get(
+        level, levels.ORT_ENABLE_ALL
+    )
+    target = scratch / "prepared.onnx"
+    options.optimized_model_filepath = str(target)
+    if external:
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "prepared.data")
+    # Shared constants and, above the basic level, these fusions hide the patterns that the optimizer looks for.
+    hiding = ["ConstantSharing"]
+    if level > 1:
+        hiding += ["MatMulScaleFusion", "MatMulAddFusion", "MatmulTransposeFusion", "GemmActivationFusion"]
+        hiding += ["BiasSoftmaxFusion"]
+    onnxruntime.InferenceSession(
+        str(model), options, providers=["CPUExecutionProvider"], disabled_optimizers=set(hiding)
+    )
+    return onnx.load(str(target))
+
+
+def fuse(model: onnx.ModelProto, params: Params) -> onnx.ModelProto:
+    """The graph with the fusions that `params` asks for."""
+    from onnxruntime.transformers.fusion_options import FusionOptions
+    from onnxruntime.transformers.optimizer import optimize_by_fusion
+
+    options = FusionOptions(params.model_type)
+    for name in MADE.keys() - {"multi_head_attention"}:
+        setattr(options, f"enable_{name}", getattr(params, name))
+    options.enable_qordered_matmul = False
+    options.enable_shape_inference = params.shape_inference
+    options.use_multi_head_attention = params.multi_head_attention
+    options.use_raw_attention_mask(params.raw_attention_mask)
+    fused: onnx.ModelProto = optimize_by_fusion(
+        model, params.model_type, params.num_heads, params.hidden_size, options
+    ).model
+    return fused
+
+
+def operators(graph: onnx.GraphProto) -> dict[str, int]:
+    """Nodes by operator, the most frequent first; operators outside ONNX carry their domain."""
+    names = (node.op_type if not node.domain else f"{node.domain}.{node.op_type}" for node in nodes(graph))
+    return dict(Counter(names).most_common())
+
+
+def count(graph: onnx.GraphProto, fusion: str) -> int:
+    """Operators in the graph that this fusion makes, whoever made them."""
+    found = [node for node in nodes(graph) if node.op_type in MADE[fusion]]
+    if fusion == "bias_skip_layer_norm":
+        found = [node for node in found if len(node.input) == BIASED_INPUTS and node.input[-1]]
+    return len(found)
+
+
+def attention_facts(graph: onnx.GraphProto) -> dict[str, Any]:
+    """Heads of the fused attention as the graph has them, and the number that stands for minus infinity in it."""
+    found = [node for node in nodes(graph) if node.domain == CONTRIB and node.op_type in MADE["attention"]]
+    if not found:
+        return {}
+    values = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in found[0].attribute}
+    return {name: values[name] for name in ("num_heads", "mask_filter_value") if name in values}
+
+
+def tidy_opsets(model: onnx.ModelProto) -> None:
+    """Import the domains that the nodes use, and no other: ONNX Runtime adds all it knows, its optimizer none."""
+    known = {entry.domain: entry.version for entry in model.opset_import}
+    used = {node.domain for node in nodes(model.graph)} | {""}
+    del model.opset_import[:]
+    model.opset_import.extend(onnx.helper.make_opsetid(name, known.get(name, 1)) for name in sorted(used))
+
+
+Feed = dict[str, NDArray[np.int64]]
+
+
+def feeds(graph: onnx.GraphProto, *, any_padding: bool) -> list[Feed]:
+    """Seeded token ids in the model's shape or, where that is free, of 16 tokens: rows padded on the right and, with
+    `any_padding`, rows padded on the left."""
+    generator = np.random.default_rng(0)
+    shape = [dimension.dim_value for dimension in graph.input[0].type.tensor_type.shape.dim]
+    batch, length = shape[0] or 1, shape[1] or 16
+    mask = np.ones((batch, length), np.int64)
+    mask[:, length // 2 :] = 0
+    vocabulary = _vocabulary(graph)
+    made = []
+    for padded in (mask, mask[:, ::-1].copy()) if any_padding else (mask,):
+        ids = generator.integers(0, vocabulary, (batch, length), dtype=np.int64)
+        known = {"input_ids": ids, MASK: padded}
+        made.append({value.name: known.get(value.name, np.zeros_like(ids)) for value in graph.input})
+    return made
+
+
+def difference(one: Path, other: Path, given: list[Feed]) -> float:
+    """Largest absolute difference of two ONNX files' first outputs, on the CPU, at the positions that hold text."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # Otherwise ONNX Runtime fuses the plain graph itself, and one fusion is compared with another.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = cpu_count()
+    results = []
+    for path in (one, other):
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        first = session.get_outputs()[0].name
+        results.append([session.run([first], feed)[0].astype(np.float64) for feed in given])
+    gaps = [np.abs(left - right) for left, right in zip(*results, strict=True)]
+    texts = [feed[MASK] > 0 if MASK in feed and gap.ndim > 2 else ... for feed, gap in zip(given, gaps, strict=True)]  # noqa: PLR2004
+    # numpy's maximum, which is NaN where one number is; Python's depends on the order.
+    return float(np.max([gap[text].max() for gap, text in zip(gaps, texts, strict=True)]))
+
+
+def _vocabulary(graph: onnx.GraphProto) -> int:
+    """Rows of the table that the token ids choose from; 2 where the graph hides it."""
+    rows = {tensor.name: int(tensor.dims[0]) for tensor in graph.initializer if tensor.dims}
+    tables = (name for node in graph.node if "input_ids" in node.input for name in node.input if name in rows)
+    return min((rows[name] for name in tables), default=2)

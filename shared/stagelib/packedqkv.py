@@ -1,0 +1,195 @@
+"""Packed QKV: the three projections before a MultiHeadAttention as one product.
+
+ONNX Runtime's operator (com.microsoft, version 1) takes `query` either as [batch, sequence, hidden], with `key` and
+`value` beside it, or packed as [batch, sequence, heads, 3, head_size] with neither. Its `bias` is left out with packed
+QKV, since no document says in which order DirectML would read it: the biases are added before.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from stagelib.api import StageError
+from stagelib.qkvlayout import PARTS, pack, unpack
+
+CONTRIB = "com.microsoft"
+OPERATOR = "MultiHeadAttention"
+# Places of the operator's inputs.
+_VALUE, _BIAS, _MASK, _PAST = 2, 3, 4, 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projections:
+    """Q, K and V of one attention: where they come from, each weight [inputs, hidden] and, if any, bias [hidden]."""
+
+    source: str
+    weights: tuple[NDArray[Any], ...]
+    biases: tuple[NDArray[Any], ...] | None
+    products: tuple[str, ...]
+    """Names of the results that the packed product takes the place of."""
+
+
+def pack_attention(model: onnx.ModelProto) -> int:
+    """Pack Q, K and V of every MultiHeadAttention, in place; returns how many there are.
+
+    StageError where an attention's Q, K and V aren't products of one tensor by constant weights of one size.
+    """
+    graph = model.graph
+    parts = _Parts(graph)
+    found = {node.output[0]: _projections(parts, node) for node in graph.node if is_attention(node)}
+    gone = {name for projections in found.values() for name in projections.products}
+    kept: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if is_attention(node):
+            kept.extend(_packed(graph, node, found[node.output[0]]))
+        elif node.output[0] not in gone:
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(kept)
+    _drop_unused(graph)
+    # What was inferred of the products that are gone.
+    del graph.value_info[:]
+    return len(found)
+
+
+def prove(before: onnx.ModelProto, after: onnx.ModelProto) -> int:
+    """Hold every packed weight and bias against those it was made of, bit for bit; returns how many numbers are equal.
+
+    StageError where one isn't.
+    """
+    source, packed = _Parts(before.graph), _Parts(after.graph)
+    equal = 0
+    for node in before.graph.node:
+        if not is_attention(node):
+            continue
+        projections = _projections(source, node)
+        for kind, expected in (("weight", projections.weights), ("bias", projections.biases)):
+            if expected is None:
+                continue
+            found = unpack(packed.array(_name(node, kind)), number_of_heads(node))
+            if not all(left.tobytes() == right.tobytes() for left, right in zip(found, expected, strict=True)):
+                raise StageError(f"the packed {kind} of {node.name} is not what it was made of")
+            equal += sum(part.size for part in expected)
+    return equal
+
+
+def is_attention(node: onnx.NodeProto) -> bool:
+    return bool(node.op_type == OPERATOR and node.domain == CONTRIB)
+
+
+def number_of_heads(node: onnx.NodeProto) -> int:
+    return int(next(attribute.i for attribute in node.attribute if attribute.name == "num_heads"))
+
+
+class _Parts:
+    """A graph's constants, producers and uses, by the names of tensors."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self.producers = {output: node for node in graph.node for output in node.output}
+        self.uses = Counter(name for node in graph.node for name in node.input)
+
+    def array(self, name: str) -> NDArray[Any]:
+        array: NDArray[Any] = numpy_helper.to_array(self.tensors[name])
+        return array
+
+
+def _name(node: onnx.NodeProto, part: str) -> str:
+    """A name for a part of an attention; its output's is the only one that ONNX keeps unique."""
+    return f"{node.output[0]}/qkv_{part}"
+
+
+def _packed(graph: onnx.GraphProto, node: onnx.NodeProto, projections: Projections) -> list[onnx.NodeProto]:
+    """The nodes that take an attention's place; their weights go into the graph."""
+    heads = number_of_heads(node)
+    weight, shape, product, packed = (_name(node, part) for part in ("weight", "shape", "product", "packed"))
+    _add(graph, weight, pack(projections.weights, heads))
+    _add(graph, shape, np.array([0, 0, heads, PARTS, projections.weights[0].shape[1] // heads], np.int64))
+    made = [helper.make_node("MatMul", [projections.source, weight], [product], name=product)]
+    if projections.biases is not None:
+        bias, biased = _name(node, "bias"), _name(node, "biased")
+        _add(graph, bias, pack(projections.biases, heads))
+        made.append(helper.make_node("Add", [product, bias], [biased], name=biased))
+    made.append(helper.make_node("Reshape", [made[-1].output[0], shape], [packed], name=packed))
+    attention = onnx.NodeProto()
+    attention.CopyFrom(node)
+    del attention.input[:]
+    attention.input.extend([packed, "", "", "", *node.input[_MASK:_PAST]])
+    while not attention.input[-1]:
+        attention.input.pop()
+    return [*made, attention]
+
+
+def _projections(parts: _Parts, node: onnx.NodeProto) -> Projections:
+    if len(node.input) <= _VALUE or not all(node.input[: _VALUE + 1]):
+        raise StageError(f"{node.name} has no Q, K and V of its own to pack", hint="is the model packed already?")
+    if any(node.input[_PAST:]):
+        raise StageError(f"{node.name} takes a cache of keys and values: it is a decoder's, and isn't packed")
+    weights, added, products = [], [], list[str]()
+    sources = set()
+    for name in node.input[: _VALUE + 1]:
+        product, bias = _product(parts, name)
+        if product is None or parts.uses[name] > 1 or parts.uses[product.output[0]] > 1:
+            raise StageError(f"{name}, which {node.name} takes, is not a product by a weight and for it alone")
+        weights.append(parts.array(product.input[1]))
+        added.append(bias)
+        products.extend({name, product.output[0]})
+        sources.add(product.input[0])
+    if len(sources) > 1 or len({weight.shape for weight in weights}) > 1:
+        raise StageError(f"Q, K and V of {node.name} differ in what they are made of or in size")
+    return Projections(
+        source=sources.pop(),
+        weights=tuple(weights),
+        biases=_biases(parts, node, added),
+        products=tuple(products),
+    )
+
+
+def _product(parts: _Parts, name: str) -> tuple[onnx.NodeProto | None, NDArray[Any] | None]:
+    """The MatMul by a constant matrix behind a name, and the bias [hidden] that is added to it, if one is."""
+    node = parts.producers.get(name)
+    bias = None
+    if node is not None and node.op_type == "Add":
+        fixed = [given for given in node.input if given in parts.tensors]
+        free = [given for given in node.input if given not in parts.tensors]
+        if len(fixed) != 1 or len(parts.tensors[fixed[0]].dims) != 1:
+            return None, None
+        bias, node = parts.array(fixed[0]), parts.producers.get(free[0])
+    if node is None or node.op_type != "MatMul" or node.input[1] not in parts.tensors:
+        return None, None
+    return node, bias
+
+
+def _biases(
+    parts: _Parts, node: onnx.NodeProto, added: Sequence[NDArray[Any] | None]
+) -> tuple[NDArray[Any], ...] | None:
+    """The biases of Q, K and V: the operator's own input of all three in a row, or those that were added before."""
+    own = node.input[_BIAS] if len(node.input) > _BIAS else ""
+    given = [bias for bias in added if bias is not None]
+    if own and given:
+        raise StageError(f"{node.name} has biases of both kinds, added before it and its own")
+    if own and own not in parts.tensors:
+        raise StageError(f"the bias {own} of {node.name} is not a constant")
+    if len(given) not in {0, PARTS}:
+        raise StageError(f"only {len(given)} of Q, K and V of {node.name} have a bias")
+    if own:
+        return tuple(np.split(parts.array(own), PARTS))
+    return tuple(given) or None
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    for index in reversed([place for place, tensor in enumerate(graph.initializer) if tensor.name not in used]):
+        del graph.initializer[index]
+
+
+def _add(graph: onnx.GraphProto, name: str, array: NDArray[Any]) -> None:
+    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
