@@ -7,13 +7,25 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from portwright.disk import read_json, storage_error
+from portwright.disk import make_removable, read_json, storage_error
 from portwright.project import Project
 from portwright.store import MANIFEST, Store
 from portwright.target import Catalog
 
 DAY_S = 86_400.0
-OURS = ("store", "runs", "measurements", "venvs", "docker", "logs", "tmp", "digests.json", "views.lock")
+OURS = (
+    "store",
+    "runs",
+    "measurements",
+    "history",
+    "report.html",
+    "venvs",
+    "docker",
+    "logs",
+    "tmp",
+    "digests.json",
+    "views.lock",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +68,7 @@ def remove(found: list[Removable], project: Project) -> None:
             continue
         try:
             if item.path.is_dir():
+                make_removable(item.path)
                 shutil.rmtree(item.path)
             for path in (item.path, item.path.with_suffix(".log"), item.path.with_suffix(".lock")):
                 path.unlink(missing_ok=True)

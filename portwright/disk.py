@@ -6,6 +6,8 @@ import contextlib
 import errno
 import json
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,35 @@ STORAGE_HINTS = {
 }
 
 
+WRITABLE = 0o644
+
+
 def write_synced(path: Path, text: str) -> None:
     """Write a file and wait until it is on the disk."""
     with path.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file's content is on the disk. Windows syncs only through a handle that may write."""
+    with path.open("r+b" if sys.platform == "win32" else "rb") as file:
+        os.fsync(file.fileno())
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder and all in it, as far as the system lets us."""
+    make_removable(path)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def make_removable(path: Path) -> None:
+    """Windows removes no file that is read-only, and artifacts are; elsewhere this does nothing."""
+    if sys.platform == "win32":
+        for item in path.rglob("*"):
+            with contextlib.suppress(OSError):
+                item.chmod(WRITABLE)
 
 
 def sync_folder(path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -30,6 +31,27 @@ def held(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def inherited(path: Path, waiting: Callable[[], None]) -> Iterator[Sequence[int]]:
+    """Hold a lock file; yields the descriptors behind which a child keeps it, even if this process is killed.
+
+    Windows' locks end with the process that took them: there is nothing to hand on.
+    """
+    if sys.platform == "win32":
+        with held(path, waiting):
+            yield ()
+        return
+    import fcntl
+
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield (file.fileno(),)
 
 
 class Usage:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from portwright.checked import StrictModel
+from portwright.likeness import Protocol
 
 ExecutedOn = Literal["device", "emulator", "cpu"]
 Milliseconds = Annotated[float, Field(ge=0.0)]
@@ -64,12 +65,75 @@ class AllThreads(StrictModel):
 class Similarity(StrictModel):
     """Cosine of mean-pooled embeddings (padding masked) against the fp32 reference on the same texts."""
 
-    mean: Annotated[float | None, Field(description="null where an embedding is not finite")]
+    mean: Annotated[float | None, Field(description="null where an embedding is not finite, or nothing was compared")]
     min: float | None
     samples: int
     unrelated_mean: Annotated[float | None, Field(description="mean cosine of embeddings of different texts, fp32")] = (
         None
     )
+    centred_mean: Annotated[float | None, Field(description="mean cosine after fp32's mean embedding is taken off")] = (
+        None
+    )
+    nearest_agreement: Annotated[
+        float | None, Field(description="share of texts whose nearest other text is the same in both models")
+    ] = None
+
+
+class Accuracy(StrictModel):
+    """Classification accuracy of a probe on frozen embeddings: trained on fp32 embeddings, judged on both models'."""
+
+    task: Annotated[str, Field(description="the data set and what the probe tells apart")]
+    fp32: Annotated[float, Field(ge=0, le=1)]
+    optimized: Annotated[float, Field(ge=0, le=1)]
+    drop: Annotated[float, Field(description="fp32 minus optimized, in accuracy, on the same samples")]
+    drop_interval: Annotated[tuple[float, float], Field(description="95 % paired bootstrap interval of the drop")]
+    mcnemar_p: Annotated[float, Field(description="exact McNemar test of the paired answers")]
+    train_samples: int
+    samples: int
+    chance: Annotated[float, Field(description="accuracy of always answering the commonest label")]
+
+
+class FirstInference(StrictModel):
+    """Loading and the first inference, each in a fresh process."""
+
+    cold_load_s: Annotated[float | None, Field(description="the model's files dropped from the page cache before")]
+    cold_ms: float | None
+    warm_load_s: float
+    warm_ms: float
+
+
+class Sustained(StrictModel):
+    """One inference after the other for a while: whether heat or clocks slow it down."""
+
+    seconds: float
+    first_ms: Annotated[float, Field(description="median of the first tenth")]
+    last_ms: Annotated[float, Field(description="median of the last tenth")]
+    inferences_per_s: float
+
+
+class LayerError(StrictModel):
+    """How far one tensor of the optimized model is from fp32."""
+
+    tensor: str
+    op: str
+    error: Annotated[float, Field(description="relative: root mean square of the difference over that of fp32")]
+    added: Annotated[float, Field(description="what this layer adds to the error of what it is given")]
+
+
+class PublishedFigures(StrictModel):
+    """Figures somebody else published for this kind of hardware, as printed; never measured here."""
+
+    source: str
+    device: str
+    latency_mean_ms: float | None = None
+    latency_min_ms: float | None = None
+    latency_max_ms: float | None = None
+    latency_p90_ms: float | None = None
+    throughput_mean: Annotated[float | None, Field(description="inferences/s, printed as tokens/s")] = None
+    throughput_max: float | None = None
+    throughput_min: float | None = None
+    similarity: float | None = None
+    note: Annotated[str, Field(description="what is wrong with them, if anything is")] = ""
 
 
 class Placed(StrictModel):
@@ -146,7 +210,7 @@ class RunResult(StrictModel):
     recipe: str
     recipe_digest: str
     target: str
-    engine: Literal["docker", "venv"]
+    engine: Annotated[Literal["docker", "venv", "bundle"], Field(description="bundle: on a device, without an engine")]
     status: Literal["passed", "failed"]
     model: ModelRecord
     data: DataRecord
@@ -167,7 +231,15 @@ class RunResult(StrictModel):
     all_threads: AllThreads | None = None
     verdict: Literal["valid", "unstable", "invalid"] | None = None
     verdict_reason: str = ""
+    protocol: Annotated[Protocol | None, Field(description="what a run must share to be compared with this one")] = None
+    first_inference: FirstInference | None = None
+    sustained: Sustained | None = None
     similarity: Similarity
+    accuracy: Accuracy | None = None
+    layer_errors: Annotated[
+        tuple[LayerError, ...], Field(description="where a failed model loses most, worst first")
+    ] = ()
+    published: PublishedFigures | None = None
     placement: Placement
     emulation: Emulation | None = None
     variants: Annotated[

@@ -95,16 +95,29 @@ class StageLibrary:
 
     def source_digest(self, *modules: str) -> str:
         """Digest of modules and of everything in stagelib that they import, wherever the import stands."""
-        files: dict[str, str] = {}
+        return digest_json({module: self._digest(path) for module, path in self.sources(*modules).items()})
+
+    def sources(self, *modules: str) -> dict[str, Path]:
+        """The files of modules and of everything in stagelib that they import, by module name."""
+        files: dict[str, Path] = {}
         pending = list(modules)
         while pending:
             module = pending.pop()
             path = self._path(module)
             if path is None or module in files:
                 continue
-            files[module] = self._digest(path)
+            files[module] = path
             pending.extend(_imports(path))
-        return digest_json(files)
+        return files
+
+    def packed(self, *modules: str) -> dict[str, Path]:
+        """The files of `sources` by their paths below `shared/`, the packages they lie in included: they run alone."""
+        found = set(self.sources(*modules).values())
+        for path in list(found):
+            found |= {
+                parent / "__init__.py" for parent in path.parents if parent.is_relative_to(self._root / "stagelib")
+            }
+        return {path.relative_to(self._root).as_posix(): path for path in sorted(found)}
 
     def _path(self, module: str) -> Path | None:
         path = self._root.joinpath(*module.split("."))

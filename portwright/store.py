@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
-import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from pydantic import ValidationError
 
 from portwright.checked import StrictModel
 from portwright.digests import digest_file, digest_json
-from portwright.disk import sync_folder, sync_tree, write_synced, writing
+from portwright.disk import WRITABLE, remove_tree, sync_file, sync_folder, sync_tree, write_synced, writing
 from portwright.errors import StoreError
 from portwright.locks import held
 
@@ -121,7 +119,7 @@ class Store:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
             lock.release()
             Path(lock.lock_file).unlink(missing_ok=True)
 
@@ -134,7 +132,7 @@ class Store:
                 lock.acquire(timeout=0)
             except Timeout:
                 continue
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
             lock.release()
             Path(lock.lock_file).unlink(missing_ok=True)
 
@@ -185,15 +183,15 @@ class Store:
             gone = self._tmp / f"discarded-{uuid.uuid4().hex}"
             with contextlib.suppress(FileNotFoundError):
                 folder.rename(gone)
-                shutil.rmtree(gone, ignore_errors=True)
+                remove_tree(gone)
 
 
 def _seal(path: Path) -> FileEntry:
     """Digest a file, make it read-only and durable."""
+    path.chmod(WRITABLE)
+    sync_file(path)
     path.chmod(READ_ONLY)
     digest = digest_file(path)
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
     stat = path.stat()
     return FileEntry(sha256=digest, size=stat.st_size, mtime_ns=stat.st_mtime_ns)
 

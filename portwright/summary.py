@@ -10,6 +10,7 @@ from portwright.calls import RecipePlan
 from portwright.executor import Done
 from portwright.gates import failed, judge
 from portwright.history import sample_lines
+from portwright.likeness import protocol_of
 from portwright.results import (
     AllThreads,
     DataRecord,
@@ -99,6 +100,7 @@ def build_result(outcomes: Outcomes) -> RunResult:
         all_threads=_all_threads(bench["all_threads"]),
         verdict=bench["verdict"],
         verdict_reason=bench["verdict_reason"],
+        protocol=protocol_of(bench, outcomes.evaluate.facts),
         similarity=similarity,
         placement=placement,
         emulation=emulation,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import json
 import os
@@ -16,7 +15,7 @@ from typing import Any
 from filelock import FileLock
 
 from portwright.digests import digest_file
-from portwright.disk import read_json, storage_error, sync_folder, sync_tree, write_synced
+from portwright.disk import read_json, remove_tree, storage_error, sync_folder, sync_tree, write_synced
 from portwright.results import RunResult
 from portwright.sources import ModelSource
 from portwright.store import Artifact
@@ -82,7 +81,7 @@ class Views:
         _own(parent, model)
         view = parent / result.recipe
         for leftover in parent.glob(f".{result.recipe}.*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            remove_tree(leftover)
         fresh = parent / f".{result.recipe}.{uuid.uuid4().hex[:8]}"
         fresh.mkdir()
         try:
@@ -99,7 +98,7 @@ class Views:
             _exchange(fresh, view)
             sync_folder(parent)
         finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+            remove_tree(fresh)
         return view
 
 
@@ -153,8 +152,7 @@ def _exchange(fresh: Path, view: Path) -> None:
     old = fresh.with_name(f"{fresh.name}.old")
     view.rename(old)
     fresh.rename(view)
-    with contextlib.suppress(OSError):
-        shutil.rmtree(old)
+    remove_tree(old)
 
 
 def _renameat2(first: Path, second: Path) -> bool:

@@ -1,6 +1,7 @@
 """One pass of the benchmark, in a process of its own: `python -m stagelib.bench_worker SPEC.json`.
 
-Candidate and fp32 baseline alternate on the same inputs, so that whatever slows the machine slows both of a pair. The
+Candidate and fp32 baseline alternate on the same inputs, so that whatever slows the machine slows both of a pair. Where
+no baseline is at hand (a bundle on its device may bring none) the candidate runs alone. The
 affinity is set before anything is imported that starts threads. Standard output carries one progress line a step and
 nothing else; the outcome is written to the file that the specification names.
 """
@@ -12,7 +13,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ class Spec:
     """What to measure. `cpus` are those this process may use; `threads` what each runtime is told."""
 
     model: str
-    reference: str
+    reference: str | None
     batches: str
     runtime: str
     device: str
@@ -106,10 +107,12 @@ def measure(spec: Spec, progress: IO[str]) -> Outcome:
     started = time.perf_counter()
     candidate.run(feeds[0])
     outcome.first_inference_ms = (time.perf_counter() - started) * 1000
-    baseline = onnxruntime.load(Path(spec.reference), device=BASELINE_DEVICE, threads=spec.threads)
-    outcome.baseline_settings = dict(baseline.settings)
-    baseline_feeds = [_feed(batch, baseline.inputs) for batch in inputs]
-    runs = (lambda index: candidate.run(feeds[index]), lambda index: baseline.run(baseline_feeds[index]))
+    runs: list[Run] = [lambda index: candidate.run(feeds[index])]
+    if spec.reference is not None:
+        baseline = onnxruntime.load(Path(spec.reference), device=BASELINE_DEVICE, threads=spec.threads)
+        outcome.baseline_settings = dict(baseline.settings)
+        baseline_feeds = [_feed(batch, baseline.inputs) for batch in inputs]
+        runs.append(lambda index: baseline.run(baseline_feeds[index]))
     # A collection in the middle of a run would be charged to it.
     gc.collect()
     gc.disable()
@@ -121,29 +124,29 @@ def measure(spec: Spec, progress: IO[str]) -> Outcome:
     return outcome
 
 
-Runs = tuple[Callable[[int], object], Callable[[int], object]]
+Run = Callable[[int], object]
 
 
-def _warm_up(spec: Spec, runs: Runs, outcome: Outcome) -> None:
+def _warm_up(spec: Spec, runs: Sequence[Run], outcome: Outcome) -> None:
     from stagelib.measure import settled
 
-    times: tuple[list[float], list[float]] = ([], [])
+    times: list[list[float]] = [[] for _ in runs]
     deadline = time.perf_counter() + spec.max_seconds / 2
     while outcome.warmup_runs < spec.warmup_max and time.perf_counter() < deadline:
-        for side, value in enumerate(_pair(runs, outcome.warmup_runs)):
+        for side, value in enumerate(_in_turn(runs, outcome.warmup_runs)):
             times[side].append(value)
         outcome.warmup_runs += 1
-        if settled(times[0]) and settled(times[1]):
+        if all(settled(side) for side in times):
             outcome.settled = True
             return
 
 
-def _time_pairs(spec: Spec, runs: Runs, outcome: Outcome, progress: IO[str]) -> None:
+def _time_pairs(spec: Spec, runs: Sequence[Run], outcome: Outcome, progress: IO[str]) -> None:
     started = reported = time.perf_counter()
     while True:
-        candidate, baseline = _pair(runs, len(outcome.candidate_ms))
+        candidate, *baseline = _in_turn(runs, len(outcome.candidate_ms))
         outcome.candidate_ms.append(candidate)
-        outcome.baseline_ms.append(baseline)
+        outcome.baseline_ms += baseline
         now = time.perf_counter()
         outcome.seconds = now - started
         enough = min(len(outcome.candidate_ms) / spec.min_runs, outcome.seconds / max(spec.min_seconds, 1e-9))
@@ -155,17 +158,17 @@ def _time_pairs(spec: Spec, runs: Runs, outcome: Outcome, progress: IO[str]) -> 
             progress.flush()
 
 
-def _pair(runs: Runs, index: int) -> tuple[float, float]:
+def _in_turn(runs: Sequence[Run], index: int) -> list[float]:
     """Milliseconds of candidate and baseline on the same input. Who goes first alternates.
 
     The second of a pair finds the caches as the first left them.
     """
-    times = [0.0, 0.0]
-    for side in (0, 1) if index % 2 == 0 else (1, 0):
+    times = [0.0] * len(runs)
+    for side in range(len(runs)) if index % 2 == 0 else reversed(range(len(runs))):
         started = time.perf_counter_ns()
         runs[side](index % DISTINCT_INPUTS)
         times[side] = (time.perf_counter_ns() - started) / 1e6
-    return times[0], times[1]
+    return times
 
 
 def _inputs(spec: Spec, outcome: Outcome) -> list[dict[str, NDArray[Any]]]:

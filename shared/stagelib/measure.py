@@ -15,6 +15,7 @@ CONFIDENCE = 0.95
 WIDEST_INTERVAL = 0.10
 
 Verdict = Literal["valid", "unstable", "invalid"]
+Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 def summarize(values: Sequence[float]) -> dict[str, float]:
@@ -40,9 +41,14 @@ def median_ratio(candidate: Sequence[float], baseline: Sequence[float]) -> float
 
 def ratio_interval(candidate: Sequence[float], baseline: Sequence[float], seed: int) -> tuple[float, float]:
     """Bootstrap interval (95 %) of the median of the paired ratios."""
-    ratios = _ratios(candidate, baseline)
+    return median_interval(_ratios(candidate, baseline), seed)
+
+
+def median_interval(values: Sequence[float] | Floats, seed: int) -> tuple[float, float]:
+    """Bootstrap interval (95 %) of a median, in the unit of `values`."""
+    array = np.asarray(values, dtype=np.float64)
     generator = np.random.default_rng(seed)
-    medians = [np.median(generator.choice(ratios, size=len(ratios))) for _ in range(RESAMPLES)]
+    medians = [np.median(generator.choice(array, size=len(array))) for _ in range(RESAMPLES)]
     low, high = np.percentile(medians, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
     return round(float(low), 6), round(float(high), 6)
 
@@ -57,7 +63,7 @@ def settled(times: Sequence[float]) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What a verdict rests on."""
+    """What a verdict rests on. Without a baseline, ratio and interval are those of the median latency itself."""
 
     runs: int
     min_runs: int
@@ -66,6 +72,7 @@ class Evidence:
     finite: bool
     ratio: float
     interval: tuple[float, float]
+    what: str = "ratio"
 
 
 def judge(evidence: Evidence) -> tuple[Verdict, str]:
@@ -79,11 +86,14 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
         )
     low, high = evidence.interval
     if high - low > WIDEST_INTERVAL * evidence.ratio:
-        return "unstable", f"the ratio's interval {low:.3f} to {high:.3f} is wider than {WIDEST_INTERVAL:.0%} of it"
+        return (
+            "unstable",
+            f"the {evidence.what}'s interval {low:.3f} to {high:.3f} is wider than {WIDEST_INTERVAL:.0%} of it",
+        )
     if not evidence.settled:
         return "unstable", "latency had not settled when the warm-up ended (see warmup_max)"
     return "valid", ""
 
 
-def _ratios(candidate: Sequence[float], baseline: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _ratios(candidate: Sequence[float], baseline: Sequence[float]) -> Floats:
     return np.asarray(candidate, dtype=np.float64) / np.asarray(baseline, dtype=np.float64)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from support.commands import ROOT, Portwright
 
-PARTS = ("portwright", "shared", "docker", "targets", "schemas", "tasks.py")
+PARTS = ("portwright", "shared", "docker", "device", "targets", "schemas", "tasks.py")
 
 
 def copy_checkout(folder: Path, portwright: Portwright) -> Portwright:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import itertools
 import json
 import os
 import subprocess
@@ -57,7 +57,10 @@ STAGE = Stage(
 
 
 def run(call: Call, params: Params) -> Result:
-    """Two passes, each in a fresh process; StageError where a model can't be loaded or a pass dies."""
+    """Two passes, each in a fresh process; StageError where a model can't be loaded or a pass dies.
+
+    The planner always gives a reference. A bundle on its device may have none: then there is one pass, and no ratio.
+    """
     from stagelib import machine
     from stagelib.runtimes.base import find_runtime
 
@@ -65,18 +68,20 @@ def run(call: Call, params: Params) -> Result:
     environment = machine.describe_machine()
     # The last CPU: interrupts and other people's processes tend to sit on the first.
     pinned = _pass(call, params, "one_thread", cpus=allowed[-1:], threads=1)
-    everything = _pass(call, params, "all_threads", cpus=None, threads=len(allowed))
+    everything = (
+        _pass(call, params, "all_threads", cpus=None, threads=len(allowed)) if "reference" in call.inputs else None
+    )
     environment |= {"load_average_after": machine.load_average(), "threads": 1, "affinity": pinned.affinity}
     runtime = find_runtime(params.runtime)
-    packages = sorted({*runtime.PACKAGES, *STAGE.needs})
-    environment["versions"] = {name: importlib.metadata.version(name) for name in packages}
+    environment["versions"] = machine.versions({*runtime.PACKAGES, *STAGE.needs})
     facts = _one_thread(pinned, params) | {
-        "all_threads": _all_threads(everything, params, len(allowed)),
+        "all_threads": _all_threads(everything, params, len(allowed)) if everything else None,
         "environment": environment,
         "executed_on": runtime.executed_on(params.device),
     }
     call.progress(1.0)
-    return Result(facts=facts, samples=[*_samples("one_thread", pinned), *_samples("all_threads", everything)])
+    samples = [*_samples("one_thread", pinned), *(_samples("all_threads", everything) if everything else ())]
+    return Result(facts=facts, samples=samples)
 
 
 def _pass(call: Call, params: Params, name: PassName, *, cpus: list[int] | None, threads: int) -> Outcome:
@@ -86,7 +91,7 @@ def _pass(call: Call, params: Params, name: PassName, *, cpus: list[int] | None,
     result = call.scratch / f"{name}.result.json"
     spec = Spec(
         model=str(call.input("executable")),
-        reference=str(call.input("reference")),
+        reference=str(call.input("reference")) if "reference" in call.inputs else None,
         batches=str(call.input("batches")),
         **asdict(params),
         cpus=tuple(cpus) if cpus else None,
@@ -123,23 +128,24 @@ def _one_thread(outcome: Outcome, params: Params) -> dict[str, Any]:
     from stagelib.bench_worker import BASELINE_DEVICE, BASELINE_RUNTIME
 
     candidate, baseline = outcome.candidate_ms, outcome.baseline_ms
-    ratio = measure.median_ratio(candidate, baseline)
-    interval = measure.ratio_interval(candidate, baseline, params.seed)
+    ratio = measure.median_ratio(candidate, baseline) if baseline else None
+    interval = measure.ratio_interval(candidate, baseline, params.seed) if baseline else None
     evidence = measure.Evidence(
         runs=len(candidate),
         min_runs=params.min_runs,
         seconds=outcome.seconds,
         settled=outcome.settled,
         finite=outcome.finite,
-        ratio=ratio,
-        interval=interval,
+        ratio=ratio or measure.summarize(candidate)["p50"],
+        interval=interval or measure.median_interval(candidate, params.seed),
+        what="ratio" if baseline else "median latency",
     )
     verdict, reason = measure.judge(evidence)
     return {
         "latency_ms": measure.summarize(candidate),
-        "baseline_latency_ms": measure.summarize(baseline),
+        "baseline_latency_ms": measure.summarize(baseline) if baseline else None,
         "latency_ratio": ratio,
-        "latency_ratio_interval": list(interval),
+        "latency_ratio_interval": list(interval) if interval else None,
         "throughput": _throughput(outcome),
         "verdict": verdict,
         "verdict_reason": reason,
@@ -156,7 +162,9 @@ def _one_thread(outcome: Outcome, params: Params) -> dict[str, Any]:
             "device": BASELINE_DEVICE,
             "threads": 1,
             "settings": outcome.baseline_settings,
-        },
+        }
+        if baseline
+        else None,
         "placement": outcome.placement,
     }
 
@@ -190,7 +198,7 @@ def _all_threads(outcome: Outcome, params: Params, threads: int) -> dict[str, An
 
 
 def _samples(name: PassName, outcome: Outcome) -> list[Mapping[str, Any]]:
-    pairs = zip(outcome.candidate_ms, outcome.baseline_ms, strict=True)
+    pairs = itertools.zip_longest(outcome.candidate_ms, outcome.baseline_ms)
     return [
         {"pass": name, "index": index, "candidate_ms": left, "baseline_ms": right}
         for index, (left, right) in enumerate(pairs)

@@ -1,0 +1,1 @@
+"""What runs on a device without Docker: `python -m stagelib.runner`, out of a bundle that `invoke bundle` packed."""

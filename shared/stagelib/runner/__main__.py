@@ -1,0 +1,97 @@
+"""`python -m stagelib.runner verify` and `… bench`, in the folder that a bundle was unpacked to.
+
+Exit code 0: all is well. 1: a check or a gate failed, and says which. 2: the command or the bundle is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from stagelib.api import Call, StageError
+from stagelib.runner import result
+from stagelib.runner.checks import Check
+from stagelib.runner.compatibility import deployable
+from stagelib.runner.contents import BATCHES, REFERENCE, Contents, Execution
+from stagelib.runner.session import checks
+
+FAILED, WRONG = 1, 2
+
+
+def main(argv: list[str]) -> int:
+    options = _options(argv)
+    try:
+        contents = Contents.read(options.bundle)
+        execution = contents.execution(options.device)
+        # On Windows a loaded model's file can't be removed: what is left there is the system's to sweep.
+        with tempfile.TemporaryDirectory(prefix="portwright-", ignore_cleanup_errors=True) as scratch:
+            found = []
+            for check in checks(
+                options.bundle, contents, execution, options.variant, Path(scratch), options.min_cosine
+            ):
+                print(check.line(), flush=True)
+                found.append(check)
+            failed = [check.name for check in found if check.passed is False]
+            if failed:
+                print(f"verify: failed: {', '.join(failed)}", file=sys.stderr)
+                return FAILED
+            if options.command == "verify":
+                print(f"verify: {contents.recipe} is fit to run on {execution.title}")
+                return 0
+            return _bench(options, contents, execution, found, Path(scratch))
+    except StageError as error:
+        print(f"error: {error.message}" + (f"\n  try: {error.hint}" if error.hint else ""), file=sys.stderr)
+        return WRONG
+
+
+def _options(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m stagelib.runner", description="Check and measure a bundle.")
+    parser.add_argument("command", choices=("verify", "bench"))
+    parser.add_argument("--bundle", type=Path, default=Path(), help="the unpacked bundle; the current folder")
+    parser.add_argument("--device", help="a name from bundle.json; cpu stands in for a device, where it can")
+    parser.add_argument("--variant", help="the compiled file to run, where deploy/ holds one for each chip")
+    parser.add_argument("--min-cosine", type=float, help="the least cosine with the golden embeddings")
+    parser.add_argument("--out", type=Path, default=Path("result.json"), help="where bench writes its result")
+    options = parser.parse_args(argv)
+    options.bundle = options.bundle.resolve()
+    return options
+
+
+def _bench(
+    options: argparse.Namespace, contents: Contents, execution: Execution, found: list[Check], scratch: Path
+) -> int:
+    """Measure, and evaluate against fp32 if the bundle brings it; write the result."""
+    from stagelib.runtimes.base import find_runtime
+    from stagelib.stages import benchmark, evaluate
+
+    root = options.bundle
+    inputs = {"executable": deployable(root, options.variant, scratch / "bench"), "batches": root / BATCHES}
+    reference = root / REFERENCE
+    if reference.is_dir():
+        inputs["reference"] = reference
+    with (scratch / "events").open("w", encoding="utf-8") as events:
+        call = Call(stage="benchmark", inputs=inputs, output=scratch, scratch=scratch, events=events)
+        runtime, device = execution.runtime, execution.device
+        print("bench: measuring; leave the machine alone meanwhile", flush=True)
+        facts = benchmark.run(call, benchmark.Params(runtime=runtime, device=device, **contents.benchmark)).facts
+        cosines = None
+        if reference.is_dir():
+            cosines = evaluate.run(call, evaluate.Params(runtime=runtime, device=device)).facts["similarity"]
+    executed_on = find_runtime(execution.runtime).executed_on(execution.device)
+    document = result.build(root, contents, execution, executed_on, facts, cosines, found)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    latency = document["latency_ms"]
+    print(f"bench: p50 {latency['p50']:.3f} ms on {document['device']} ({executed_on}), {document['verdict']}")
+    print(f"bench: {options.out}")
+    for gate in document["gates"]:
+        if gate["passed"] is False:
+            print(f"bench: gate {gate['name']}: {gate['reason']}", file=sys.stderr)
+    return FAILED if document["status"] == "failed" else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
