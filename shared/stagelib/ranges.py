@@ -1,0 +1,141 @@
+"""How large every tensor of an fp32 graph gets on real texts: what 16-bit floats can hold is 65504.
+
+A CPU computes fp16 graphs in fp32 between its casts, so that there an overflow shows in no result.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from stagelib.api import StageError, cpu_count
+from stagelib.onnxfiles import fits_one_file
+
+FILE = "ranges.json"
+LARGEST = float(np.finfo(np.float16).max)
+SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)
+# The smallest fp32 number, which masks padding, and infinity: no measurement, a constant that was never meant as one.
+NO_NUMBER = float(np.finfo(np.float32).max)
+SHOWN = 5
+
+Feed = Mapping[str, NDArray[Any]]
+Outputs = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """The largest magnitude that was seen of a tensor."""
+
+    tensor: str
+    operator: str
+    largest: float
+
+
+def refuse_mask_constants(model: onnx.ModelProto) -> None:
+    """StageError where a constant is the smallest float or infinite: in fp16 it drowns the scores or becomes NaN."""
+    hint = "put surgery before float16: it replaces the attention-mask constant"
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and largest(tensor) >= NO_NUMBER:
+            raise StageError(f"the constant {tensor.name} is {-NO_NUMBER:.4g} or infinite", hint=hint)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            value = attribute.t if attribute.HasField("t") else None
+            held = largest(value) if value is not None and value.data_type == onnx.TensorProto.FLOAT else 0.0
+            if max(abs(attribute.f), held) >= NO_NUMBER:
+                raise StageError(f"{attribute.name} of {node.name} is {-NO_NUMBER:.4g} or infinite", hint=hint)
+
+
+def largest(tensor: onnx.TensorProto) -> float:
+    """The largest magnitude among a constant's numbers."""
+    array = numpy_helper.to_array(tensor)
+    return float(max(abs(array.max()), abs(array.min()))) if array.size else 0.0
+
+
+def weights(model: onnx.ModelProto) -> list[Range]:
+    """Every fp32 weight."""
+    floats = (tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT)
+    return [Range(tensor=tensor.name, operator="weight", largest=largest(tensor)) for tensor in floats]
+
+
+def measure(
+    model: onnx.ModelProto, types: Mapping[str, int], feeds: Iterable[Feed], scratch: Path
+) -> tuple[list[Range], list[Outputs]]:
+    """Every fp32 tensor that a node makes, and the model's own outputs for each feed.
+
+    The largest magnitude is computed inside the graph: one number leaves it for each tensor, and memory stays that of
+    a plain run. StageError where ONNX Runtime's CPU provider can't run the graph.
+    """
+    made = {name: node.op_type for node in model.graph.node for name in node.output if name}
+    names = [name for name in made if types[name] == onnx.TensorProto.FLOAT]
+    own = [value.name for value in model.graph.output]
+    session = _session(_instrumented(model, names, scratch))
+    peaks = np.zeros(len(names))
+    outputs: list[Outputs] = []
+    asked = [f"range/{index}" for index in range(len(names))]
+    for feed in feeds:
+        results = session.run([*own, *asked], dict(feed))
+        outputs.append(dict(zip(own, results, strict=False)))
+        seen = np.array([float(value) for value in results[len(own) :]])
+        peaks = np.maximum(peaks, np.where(np.isnan(seen), np.inf, seen))
+    ranges = [
+        Range(tensor=name, operator=made[name], largest=float(peak)) for name, peak in zip(names, peaks, strict=True)
+    ]
+    return ranges, outputs
+
+
+def _instrumented(model: onnx.ModelProto, names: Sequence[str], scratch: Path) -> Path:
+    """A file of the model with one more output, a number, for each of the tensors."""
+    graph = model.graph
+    nodes, outputs = len(graph.node), len(graph.output)
+    for index, name in enumerate(names):
+        graph.node.append(helper.make_node("Abs", [name], [f"magnitude/{index}"]))
+        graph.node.append(helper.make_node("ReduceMax", [f"magnitude/{index}"], [f"range/{index}"], keepdims=0))
+        graph.output.append(helper.make_tensor_value_info(f"range/{index}", onnx.TensorProto.FLOAT, []))
+    path = scratch / "instrumented.onnx"
+    external = not fits_one_file(model)
+    onnx.save(model, str(path), save_as_external_data=external, location="instrumented.data" if external else None)
+    if external:
+        onnx.load_external_data_for_model(model, str(scratch))
+    del graph.node[nodes:], graph.output[outputs:]
+    return path
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+    options = onnxruntime.SessionOptions()
+    # Fused, a tensor would be gone before it was seen.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = cpu_count()
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except (errors.Fail, errors.InvalidGraph, errors.NotImplemented) as error:
+        raise StageError(
+            f"ONNX Runtime's CPU provider can't run the fp32 graph, so its ranges can't be measured: {error}",
+            hint="put float16 before the stage that makes operators for a GPU",
+        ) from error
+
+
+def write(folder: Path, tensors: Sequence[Range], constants: Sequence[Range], texts: int) -> None:
+    """`ranges.json`: every tensor and every weight, the largest first; a magnitude that is not finite is null."""
+
+    def listed(ranges: Sequence[Range]) -> list[dict[str, Any]]:
+        ordered = sorted(ranges, key=lambda one: (-one.largest, one.tensor))
+        return [{"tensor": one.tensor, "operator": one.operator, "largest": number(one.largest)} for one in ordered]
+
+    document = {"fp16_largest": LARGEST, "texts": texts, "tensors": listed(tensors), "weights": listed(constants)}
+    (folder / FILE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def number(value: float) -> float | None:
+    """Six digits of it: the rest is the order of summation."""
+    return float(f"{value:.6g}") if np.isfinite(value) else None

@@ -1,0 +1,116 @@
+"""ONNX Runtime's CUDA and TensorRT providers on an NVIDIA GPU, strictly: no node may stay on the CPU.
+
+CUDA 13 and cuDNN 9 come from the host or a CUDA base image, classic TensorRT 10 as a vendor archive. Not verified on a
+GPU here; what is missing is said here before ONNX Runtime falls back in silence, which it does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stagelib import vendor
+from stagelib.api import Format, StageError, cpu_count
+from stagelib.modelinfo import ModelInfo
+from stagelib.runtimes.base import ExecutedOn
+from stagelib.runtimes.onnxruntime import OrtSession
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+PACKAGES: tuple[str, ...] = ("onnxruntime-gpu", "numpy")
+FORMATS: tuple[Format, ...] = ("onnx",)
+CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+PROVIDERS = {"tensorrt": (TENSORRT, CUDA), "cuda": (CUDA,), "cpu": (CPU,)}
+CUDA_LIBRARIES = ("libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10", "libcudnn.so.9")
+"""What the providers of this release are linked with, in the order in which they need each other."""
+TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvinfer_plugin.so.10", "libnvonnxparser.so.10")
+ARCHIVE = "tensorrt"
+GET_CUDA = "install CUDA 13 and cuDNN 9 on the host, where the target's device mounts look for them"
+GET_TENSORRT = "put TensorRT 10 for CUDA 13 into vendor/ (invoke doctor names the file), or use the device cuda"
+
+
+def load(folder: Path, *, device: str = "TensorRT", threads: int | None = None) -> OrtSession:
+    """Load the ONNX model of `folder` for one of the devices TensorRT, CUDA and CPU.
+
+    On TensorRT what that can't take runs in CUDA. StageError where a library is missing, or a node would stay on the
+    CPU.
+    """
+    providers = _providers(device)
+    info = ModelInfo.read(folder)
+    if info.format not in FORMATS:
+        raise StageError(f"runtime ortgpu can't load a model in {info.format} format")
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+    _preload(providers)
+    settings: dict[str, str | int | None] = {
+        "provider": ",".join(providers),
+        "intra_op_num_threads": threads or cpu_count(),
+    }
+    if TENSORRT in providers:
+        settings["trt_fp16_enable"] = int(info.precision.startswith("fp16"))
+    try:
+        session = onnxruntime.InferenceSession(
+            str(folder / info.entry),
+            _options(settings, strict=CPU not in providers),
+            providers=[_configured(name, settings) for name in providers],
+            enable_fallback=0,
+        )
+    except (errors.Fail, errors.InvalidGraph, errors.NotImplemented, errors.EPFail, RuntimeError) as error:
+        raise StageError(f"ONNX Runtime can't run all of {info.entry} on {device}: {error}") from error
+    return OrtSession(session, settings)
+
+
+def executed_on(device: str) -> ExecutedOn:
+    """The CPU stands in for the GPU, and is labelled so."""
+    return "cpu" if _providers(device) == (CPU,) else "device"
+
+
+def _providers(device: str) -> tuple[str, ...]:
+    providers = PROVIDERS.get(device.lower())
+    if providers is None:
+        raise StageError(f"runtime ortgpu has no device {device!r}", hint="known: TensorRT, CUDA, CPU")
+    return providers
+
+
+def _preload(providers: tuple[str, ...]) -> None:
+    """Load what the providers are linked with, so that ONNX Runtime finds it; StageError names what isn't there."""
+    if providers == (CPU,) or sys.platform != "linux":
+        return
+    from stagelib.cudadriver import open_driver
+
+    open_driver()
+    for name in CUDA_LIBRARIES:
+        _load(name, (), "CUDA", GET_CUDA)
+    if TENSORRT in providers:
+        unpacked = vendor.folder(ARCHIVE)
+        for name in TENSORRT_LIBRARIES:
+            _load(name, sorted(unpacked.rglob(name)) if unpacked else (), "TensorRT", GET_TENSORRT)
+
+
+def _load(name: str, places: Iterable[Path], what: str, hint: str) -> None:
+    """Into this process, for all to link with: the first of `places`, or where the loader finds it itself."""
+    try:
+        ctypes.CDLL(str(next(iter(places), name)), mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        raise StageError(f"{what} is not here: {error}", hint=hint) from error
+
+
+def _configured(provider: str, settings: Mapping[str, str | int | None]) -> tuple[str, dict[str, Any]]:
+    return provider, {"trt_fp16_enable": str(settings["trt_fp16_enable"])} if provider == TENSORRT else {}
+
+
+def _options(settings: Mapping[str, str | int | None], *, strict: bool) -> onnxruntime.SessionOptions:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = settings["intra_op_num_threads"]
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if strict:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    return options
