@@ -1,4 +1,4 @@
-"""JSON Schemas of recipe, target and result, generated from the models that read them.
+"""JSON Schemas of recipe, target, result and report, generated from the models that read them.
 
 `python -m portwright.schemas` writes them; a test fails when they are stale.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 from portwright.project import Project, this_project
 from portwright.recipe import Recipe
+from portwright.report.document import Report
 from portwright.results import RunResult
 from portwright.stages import Declaration, StageLibrary
 from portwright.target_file import TargetFile
@@ -21,6 +22,7 @@ def schemas(project: Project) -> dict[str, str]:
         "recipe.schema.json": _recipe(StageLibrary(project.shared)),
         "target.schema.json": TargetFile.model_json_schema(),
         "result.schema.json": RunResult.model_json_schema(mode="serialization"),
+        "report.schema.json": Report.model_json_schema(mode="serialization"),
     }
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return {name: json.dumps(dialect | document, indent=2) + "\n" for name, document in documents.items()}

@@ -49,7 +49,7 @@ def test_an_image_on_another_base_is_not_the_one_asked_for(
 def test_a_missing_mmdebstrap_is_named_with_what_installs_it(
     engine: DockerEngine, ort: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "base"
+    folder = tmp_path / "own"
     folder.mkdir()
     text = (ort.base / "base.toml").read_text()
     (folder / "base.toml").write_text(text.replace('suite = "bookworm"', 'suite = "trixie"'))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from typing import Any
@@ -14,7 +15,7 @@ CPU = "Intel(R) Xeon(R) Processor"
 
 def result(**changes: Any) -> RunResult:
     """A passed run of the OpenVINO target on a CPU, with `changes` on top; nested keys as `model__source`."""
-    value = _base()
+    value = copy.deepcopy(_BASE)
     for name, change in changes.items():
         *path, last = name.split("__")
         place = value
@@ -56,78 +57,75 @@ def latency(p50: float) -> dict[str, float]:
     return {name: p50 * share for name, share in shares.items()}
 
 
-def _base() -> dict[str, Any]:
-    names = ("read_data", "tokenize", "export", "quantize_nncf", "encapsulate", "package", "evaluate", "benchmark")
-    return {
-        "version": 1,
-        "recipe": "bert-base-portuguese-cased_context_ov_static",
-        "recipe_digest": "f9" * 32,
-        "target": "openvino",
-        "engine": "venv",
-        "status": "passed",
-        "model": {"source": "/models/minilm", "digest": "95" * 32, "synthetic": False},
-        "data": {"source": "texts.jsonl", "calibration_samples": 300, "evaluation_samples": 64, "disjoint": True},
-        "executed": {"stage": "encapsulate", "format": "openvino", "deployable": True, "asked": ""},
-        "executed_on": "cpu",
-        "device": CPU,
-        "measured": TAKEN,
-        "stages": [
-            {
-                "name": name,
-                "key": "",
-                "toolchain": "exporter" if name in names[:3] else "openvino",
-                "cached": name in names[:3],
-                "seconds": seconds,
-                "peak_memory_bytes": 350_000_000,
-            }
-            for name, seconds in zip(names, (0.1, 1.6, 9.0, 14.0, 0.4, 0.7, 2.2, 8.6), strict=True)
-        ],
-        **ratio(0.232),
-        "baseline_latency_ms": latency(28.0),
-        "all_threads": {
-            "threads": 2,
-            "latency_ms": latency(4.4),
-            "baseline_latency_ms": latency(18.0),
-            "latency_ratio": 0.245,
-        },
-        "verdict": "valid",
-        "protocol": {
-            "inputs_sha256": "1f" * 32,
-            "evaluation_sha256": "2e" * 32,
-            "batch_size": 1,
-            "sequence_length": 128,
-            "threads": [1, 2],
-            "baseline": {"runtime": "onnxruntime", "device": "cpu", "threads": 1, "settings": {}},
-        },
-        "similarity": {
-            "mean": 0.9977,
-            "min": 0.9954,
-            "samples": 64,
-            "unrelated_mean": 0.126,
-            "centred_mean": 0.9965,
-            "nearest_agreement": 0.984,
-        },
-        "placement": {"runtime": "openvino", "nodes": [{"where": "CPU", "nodes": 159}]},
-        "gates": [
-            gate(
-                "similarity.mean", "passed", 0.99, 0.9977, "mean cosine over 64 texts is 0.9977, at least 0.99 is asked"
-            ),
-            gate("placement", "passed", 1.0, 1.0, "100.0% of the graph is on CPU, at least 100.0% is asked"),
-        ],
-        "size_bytes": 24_729_033,
-        "settings": {"device": "CPU", "INFERENCE_NUM_THREADS": 1},
-        "environment": {
-            "cpu_model": CPU,
-            "architecture": "x86_64",
-            "isa_flags": ["avx2", "avx512_vnni"],
-            "cpus_allowed": [0, 1],
-            "governor": None,
-            "load_average": [1.5, 0.8, 0.6],
-            "threads": 1,
-            "affinity": [1],
-            "versions": {"openvino": "2026.4.1", "onnxruntime": "1.32.0"},
-        },
-    }
+_STAGES = ("read_data", "tokenize", "export", "quantize_nncf", "encapsulate", "package", "evaluate", "benchmark")
+_BASE: dict[str, Any] = {
+    "version": 1,
+    "recipe": "bert-base-portuguese-cased_context_ov_static",
+    "recipe_digest": "f9" * 32,
+    "target": "openvino",
+    "engine": "venv",
+    "status": "passed",
+    "model": {"source": "/models/minilm", "digest": "95" * 32, "synthetic": False},
+    "data": {"source": "texts.jsonl", "calibration_samples": 300, "evaluation_samples": 64, "disjoint": True},
+    "executed": {"stage": "encapsulate", "format": "openvino", "deployable": True, "asked": ""},
+    "executed_on": "cpu",
+    "device": CPU,
+    "measured": TAKEN,
+    "stages": [
+        {
+            "name": name,
+            "key": "",
+            "toolchain": "exporter" if name in _STAGES[:3] else "openvino",
+            "cached": name in _STAGES[:3],
+            "seconds": seconds,
+            "peak_memory_bytes": 350_000_000,
+        }
+        for name, seconds in zip(_STAGES, (0.1, 1.6, 9.0, 14.0, 0.4, 0.7, 2.2, 8.6), strict=True)
+    ],
+    **ratio(0.232),
+    "baseline_latency_ms": latency(28.0),
+    "all_threads": {
+        "threads": 2,
+        "latency_ms": latency(4.4),
+        "baseline_latency_ms": latency(18.0),
+        "latency_ratio": 0.245,
+    },
+    "verdict": "valid",
+    "protocol": {
+        "inputs_sha256": "1f" * 32,
+        "evaluation_sha256": "2e" * 32,
+        "batch_size": 1,
+        "sequence_length": 128,
+        "threads": [1, 2],
+        "baseline": {"runtime": "onnxruntime", "device": "cpu", "threads": 1, "settings": {}},
+    },
+    "similarity": {
+        "mean": 0.9977,
+        "min": 0.9954,
+        "samples": 64,
+        "unrelated_mean": 0.126,
+        "centred_mean": 0.9965,
+        "nearest_agreement": 0.984,
+    },
+    "placement": {"runtime": "openvino", "nodes": [{"where": "CPU", "nodes": 159}]},
+    "gates": [
+        gate("similarity.mean", "passed", 0.99, 0.9977, "mean cosine over 64 texts is 0.9977, at least 0.99 is asked"),
+        gate("placement", "passed", 1.0, 1.0, "100.0% of the graph is on CPU, at least 100.0% is asked"),
+    ],
+    "size_bytes": 24_729_033,
+    "settings": {"device": "CPU", "INFERENCE_NUM_THREADS": 1},
+    "environment": {
+        "cpu_model": CPU,
+        "architecture": "x86_64",
+        "isa_flags": ["avx2", "avx512_vnni"],
+        "cpus_allowed": [0, 1],
+        "governor": None,
+        "load_average": [1.5, 0.8, 0.6],
+        "threads": 1,
+        "affinity": [1],
+        "versions": {"openvino": "2026.4.1", "onnxruntime": "1.32.0"},
+    },
+}
 
 
 def benchmark(found: RunResult) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from portwright.schemas import schemas
 PROJECT = this_project()
 
 
-@pytest.mark.parametrize("name", ["recipe.schema.json", "target.schema.json", "result.schema.json"])
+@pytest.mark.parametrize(
+    "name", ["recipe.schema.json", "target.schema.json", "result.schema.json", "report.schema.json"]
+)
 def test_a_schema_is_fresh(name: str) -> None:
     text = schemas(PROJECT)[name]
     assert (PROJECT.schemas / name).read_text() == text, "stale: run `make schemas`"

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stagelib.api import Call, Result, Stage
+from stagelib.api import Call, Result, Stage, StageError
 from stagelib.modelinfo import ModelInfo
 
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
+    from stagelib.staticquantizer import Plan
+
 QuantizedType = Literal["int8", "uint8", "int16", "uint16"]
+EVERY = "*"
+# QuantizeLinear has 16-bit types from here on.
+OPSET_OF_16_BITS = 21
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,17 +31,31 @@ class Params:
     per_channel: bool = True
     calibration_method: Literal["minmax", "entropy", "percentile"] = "minmax"
     op_types: tuple[str, ...] | None = ("MatMul", "Gemm")
-    """Operators to quantize; null for all that the quantizer knows."""
-    only_constant_weights: bool = True
+    """Operators to quantize; null for those of ONNX Runtime's own list; "*" alone for every one in the graph but Cast,
+    as a compiler for integers wants it."""
+    only_constant_weights: bool = False
     """Leave products of two activations (attention scores) in float."""
     down_projections: bool = False
     """Quantize as well the products that shrink (more inputs than outputs: a feed-forward block's second one). 8 bits
     are too coarse for what the activation before them lets through."""
+    activation_symmetric: bool = False
+    """Put the middle of an activation's range at zero: with signed types its zero point is then 0."""
+    layer_norm_scale_type: QuantizedType | None = None
+    """Type of the weights that scale a LayerNormalization; null for `weight_type`. Qualcomm's compiler (SDK 2.51)
+    refuses int8 there."""
+    minimum_range: float = 0.0
+    """Least distance of an activation's smallest and largest value; Qualcomm's compiler wants 0.0001."""
     samples: int = 64
 
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise ValueError("samples must be at least 1")
+        if self.minimum_range < 0:
+            raise ValueError("minimum_range must not be negative")
+        if self.op_types == ():
+            raise ValueError('op_types is empty: give operators, null, or ["*"]')
+        if self.op_types and EVERY in self.op_types and len(self.op_types) > 1:
+            raise ValueError(f"op_types: {EVERY!r} stands alone")
 
 
 STAGE = Stage(
@@ -49,59 +69,72 @@ STAGE = Stage(
 
 
 def run(call: Call, params: Params) -> Result:
-    """Write the quantized model.onnx; facts say how many texts calibrated and how many pairs there are."""
+    """Write the quantized model.onnx; facts say how many texts calibrated and what is quantized and what isn't."""
     import onnx
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    from stagelib import batches, onnxfiles
+    from stagelib import batches, onnxfiles, qdq, staticquantizer
 
-    source = call.input("model") / ModelInfo.read(call.input("model")).entry
     rows = batches.read_rows(call.input("batches"), batches.CALIBRATION)
     used = min(params.samples, batches.count(rows))
-    prepared = call.scratch / "prepared.onnx"
     call.progress(0.0, "preparing the graph")
-    quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    prepared = _prepare(call, params)
     model = onnx.load(prepared, load_external_data=False)
-    spared = [] if params.down_projections else list(_down_projections(model))
+    plan = _plan(params, model.graph)
     shape = [dimension.dim_value for dimension in model.graph.input[0].type.tensor_type.shape.dim]
-    reader = _Reader(call, _feeds(rows, [value.name for value in model.graph.input], used, max(shape[0], 1)), used)
-    kinds = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8, "int16": QuantType.QInt16, "uint16": QuantType.QUInt16}
-    methods = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
-    target = call.output / onnxfiles.ENTRY
-    quantize_static(
-        prepared,
-        target,
-        reader,
-        quant_format=QuantFormat.QDQ,
-        activation_type=kinds[params.activation_type],
-        weight_type=kinds[params.weight_type],
-        per_channel=params.per_channel,
-        calibrate_method=CalibrationMethod[methods[params.calibration_method]],
-        op_types_to_quantize=list(params.op_types) if params.op_types else None,
-        nodes_to_exclude=spared,
-        # Without a pair of its own for each consumer, the residual sum would read the quantized values as well.
-        extra_options={"MatMulConstBOnly": params.only_constant_weights, "DedicatedQDQPair": True},
-    )
-    quantized = onnx.load(target)
+    names = [value.name for value in model.graph.input]
+    # The weights are big: from here on they are in the prepared file alone.
+    del model
+    reader = _Reader(call, _feeds(rows, names, used, max(shape[0], 1)), used)
+    ranges = staticquantizer.calibrate(prepared, reader, params, plan, call.scratch)
+    call.progress(0.85, "quantizing")
+    staticquantizer.quantize(prepared, ranges, params, plan, call.output / onnxfiles.ENTRY)
+    quantized = onnx.load(call.output / onnxfiles.ENTRY)
     onnxfiles.describe(quantized, call.output, f"{params.activation_type}/{params.weight_type}")
-    counts = {kind: sum(node.op_type == kind for node in quantized.graph.node) for kind in _PAIRS}
-    return Result(
-        facts=batches.calibration_facts(used, params.samples) | {"nodes": counts, "left_in_float": len(spared)}
-    )
+    facts = batches.calibration_facts(used, params.samples) | qdq.counted(quantized)
+    return Result(facts=facts | {"opset": qdq.opset(quantized), "left_in_float": len(plan.spared)})
 
 
-_PAIRS = ("QuantizeLinear", "DequantizeLinear")
+def _prepare(call: Call, params: Params) -> Path:
+    """The graph as ONNX Runtime's quantizer wants it, at an opset that has the types that are asked for."""
+    import onnx
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    from stagelib import qdq
+
+    prepared = call.scratch / "prepared.onnx"
+    source = call.input("model") / ModelInfo.read(call.input("model")).entry
+    quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    wide = {params.activation_type, params.weight_type, params.layer_norm_scale_type} & {"int16", "uint16"}
+    model = onnx.load(prepared)
+    if wide and (version := qdq.opset(model)) < OPSET_OF_16_BITS:
+        call.log(f"opset {version} has no 16-bit quantization: converting to {OPSET_OF_16_BITS}")
+        qdq.convert_opset(model, OPSET_OF_16_BITS)
+        onnx.save(model, str(prepared))
+    return prepared
 
 
-def _down_projections(model: onnx.ModelProto) -> Iterator[str]:
-    """Names of the products by a weight that has more inputs than outputs."""
-    sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        size = sizes.get(node.input[1], ()) if node.op_type in {"MatMul", "Gemm"} else ()
-        transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-        if len(size) == 2 and (size[0] < size[1] if transposed else size[0] > size[1]):  # noqa: PLR2004  # a matrix
-            yield node.name
+def _plan(params: Params, graph: onnx.GraphProto) -> Plan:
+    """What the quantizer is told of this graph."""
+    from stagelib import qdq, staticquantizer
+
+    every = params.op_types == (EVERY,)
+    spared = [] if params.down_projections else list(qdq.down_projections(graph))
+    # ONNX Runtime's own option for this, MatMulConstBOnly, changes nothing in QDQ format.
+    spared += qdq.products_of_activations(graph) if params.only_constant_weights else []
+    scales = qdq.layer_norm_scales(graph) if params.layer_norm_scale_type else []
+    if params.layer_norm_scale_type and not scales:
+        raise StageError(
+            "layer_norm_scale_type is set, and the graph has no LayerNormalization with constant scales",
+            hint="export at opset 17 or later",
+        )
+    overrides = {name: [{"quant_type": staticquantizer.KINDS[str(params.layer_norm_scale_type)]}] for name in scales}
+    # Where part of the graph stays in float, the residual sum would read quantized values from a pair it shares.
+    extra: dict[str, Any] = {"DedicatedQDQPair": params.op_types is not None and not every}
+    extra |= {"ActivationSymmetric": True} if params.activation_symmetric else {}
+    extra |= {"MinimumRealRange": params.minimum_range} if params.minimum_range else {}
+    extra |= {"TensorQuantOverrides": overrides} if overrides else {}
+    op_types = qdq.operators(graph) if every else (params.op_types or ())
+    return staticquantizer.Plan(op_types=tuple(op_types), spared=tuple(spared), extra=extra)
 
 
 def _feeds(rows: Any, names: list[str], used: int, batch: int) -> Iterator[dict[str, NDArray[Any]]]:

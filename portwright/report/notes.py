@@ -1,0 +1,85 @@
+"""What a reader must know before any figure: failures and their reasons, doubts, what published figures are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from portwright.gates import failed
+from portwright.report.data import Run, Runs
+from portwright.results import PublishedFigures
+
+Kind = Literal["failed", "unreadable", "doubtful"]
+ORDER: tuple[Kind, ...] = ("failed", "unreadable", "doubtful")
+WORST_LAYERS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """One run that needs a look, and why."""
+
+    kind: Kind
+    title: str
+    reasons: tuple[str, ...]
+    run: Run | None = None
+
+
+def notes(runs: Runs) -> list[Note]:
+    """Failures first, then what can't be read, then what can be doubted."""
+    found = [note for run in runs.runs for note in _of_run(run)]
+    found += [Note(kind="unreadable", title=item.folder, reasons=(item.why,)) for item in runs.unreadable]
+    return sorted(found, key=lambda note: ORDER.index(note.kind))
+
+
+def _of_run(run: Run) -> Iterator[Note]:
+    result = run.result
+    title = f"{result.recipe} on {run.model}"
+    if result.status == "failed":
+        reasons = [f"gate {gate.name}: {gate.reason}" for gate in failed(result.gates)]
+        yield Note(kind="failed", title=title, reasons=(*reasons, *_layers(run)), run=run)
+    if doubts := tuple(_doubts(run)):
+        yield Note(kind="doubtful", title=title, reasons=doubts, run=run)
+
+
+def _layers(run: Run) -> Iterator[str]:
+    worst = run.result.layer_errors[:WORST_LAYERS]
+    if worst:
+        told = ", ".join(f"{layer.tensor} ({layer.op}, adds {layer.added:.1%})" for layer in worst)
+        yield f"it loses most in: {told}"
+
+
+def _doubts(run: Run) -> Iterator[str]:
+    result = run.result
+    if result.verdict in {"unstable", "invalid"}:
+        yield f"the latency measurement is {result.verdict}: {result.verdict_reason}"
+    if run.edited:
+        yield "result.json is not the one its manifest vouches for: it was changed after the run"
+    if not result.data.disjoint:
+        yield f"calibration and evaluation share texts: {result.data.note}"
+
+
+def published_oddities(figures: PublishedFigures) -> list[str]:
+    """What can't be right about figures as they are printed."""
+    found = []
+    mean, least, most = figures.latency_mean_ms, figures.latency_min_ms, figures.latency_max_ms
+    if mean is not None and least is not None and least > mean:
+        found.append(f"the printed minimum latency, {least:g} ms, exceeds the printed mean, {mean:g} ms")
+    if mean is not None and most is not None and most < mean:
+        found.append(f"the printed maximum latency, {most:g} ms, is below the printed mean, {mean:g} ms")
+    return found
+
+
+def tally(runs: Sequence[Run]) -> dict[str, int]:
+    """Runs by status, gates that nothing here can tell, and runs by what executed."""
+    gates = [gate for run in runs for gate in run.result.gates]
+    kinds = [run.ran_on.kind for run in runs]
+    return {
+        "passed": sum(run.result.status == "passed" for run in runs),
+        "failed": sum(run.result.status == "failed" for run in runs),
+        "untold": sum(gate.passed is None for gate in gates),
+        "gates": len(gates),
+        "device": kinds.count("device"),
+        "cpu": kinds.count("cpu"),
+        "stand_in": kinds.count("stand-in") + kinds.count("emulator"),
+    }

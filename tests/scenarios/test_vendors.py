@@ -1,0 +1,155 @@
+"""Every vendor's target on a machine with no device: what ships is there, and loads with the vendor's own library."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.commands import ENGINES, ROOT, Portwright, read_json
+
+DEFAULTS = {
+    "qnn": "bert-base-portuguese-cased_qdq_qnn",
+    "vitisai": "bert-base-portuguese-cased_qdq_amd",
+    "trt": "bert-base-portuguese-cased_trtrtx",
+    "dml": "bert-base-portuguese-cased_dml",
+    "adreno": "bert-base-portuguese-cased_fp16_adreno",
+    "ortgpu": "bert-base-portuguese-cased_fp16_ortgpu",
+}
+BRIEF = {"min_runs": 5, "min_seconds": 0.2}
+
+
+def brief(folder: Path, target: str, name: str, **changes: Any) -> Path:
+    """A recipe of the repository, measured briefly."""
+    recipe = read_json(ROOT / "targets" / target / "recipes" / f"{name}.json")
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(recipe | {"benchmark": BRIEF} | changes))
+    return path
+
+
+def gates(result: dict[str, Any]) -> dict[str, Any]:
+    return {gate["name"]: gate["passed"] for gate in result["gates"]}
+
+
+def judged_by(python: Path, code: str, folder: Path) -> Any:
+    """What a script prints that knows the vendor's library and nothing of ours."""
+    done = subprocess.run([str(python), "-c", code, str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("engine", ENGINES, indirect=True)
+def test_every_target_makes_what_ships_and_labels_what_stood_in(
+    portwright: Portwright, engine: str, minilm: Path, texts: Path
+) -> None:
+    run = ("run", f"--target={','.join(DEFAULTS)}", f"--model={minilm}", f"--data={texts}", f"--engine={engine}")
+    done = portwright.run(*run)
+    assert done.code == 0, done.text
+    for target, recipe in DEFAULTS.items():
+        result = portwright.result("minilm", recipe)
+        assert (result["target"], result["status"], result["executed_on"]) == (target, "passed", "cpu")
+        assert gates(result)["placement"] is None
+        assert f"{recipe}" in done.out
+    assert "cpu (stand-in)" in done.out
+    assert "not built: " in done.out
+    check_qnn(portwright)
+    exports = {
+        stage["key"]
+        for recipe in DEFAULTS.values()
+        for stage in portwright.result("minilm", recipe)["stages"]
+        if stage["name"] == "export"
+    }
+    # Opsets 17 and 20: once each, whatever the number of recipes.
+    assert len(exports) == 2
+
+
+def check_qnn(portwright: Portwright) -> None:
+    """The emulator is labelled, gated against the model that was compiled, and no stand-in for the device."""
+    result = portwright.result("minilm", DEFAULTS["qnn"])
+    assert result["emulation"]["executed_on"] == "emulator"
+    assert gates(result)["placement.compiled"] is True
+    assert gates(result)["placement.emulated"] is True
+    assert gates(result)["emulation.mean"] is True
+    assert result["executed"] == {"stage": "quantize_qdq", "format": "onnx", "deployable": False, "asked": ""}
+    chips = {variant["built_for"]["chip"] for variant in result["variants"]}
+    assert chips >= {"SC8380XP", "SM8650", "SM8750"}
+
+
+CONTEXTS = """
+import json, sys, onnx
+from pathlib import Path
+found = []
+for path in sorted(Path(sys.argv[1]).glob("*_ctx.onnx")):
+    model = onnx.load(path)
+    onnx.checker.check_model(str(path))
+    [node] = model.graph.node
+    given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    binary = path.parent / given["ep_cache_context"].decode()
+    found.append({"op": node.op_type, "size": binary.stat().st_size,
+                  "metadata": {entry.key: entry.value for entry in model.metadata_props}})
+print(json.dumps(found))
+"""
+ENGINE = """
+import json, sys, tensorrt_rtx_bindings
+from pathlib import Path
+[path] = Path(sys.argv[1]).glob("*.engine")
+print(json.dumps({"size": path.stat().st_size, "stamp": json.loads(Path(f"{path}.json").read_text()),
+                  "version": tensorrt_rtx_bindings.__version__}))
+"""
+
+
+@pytest.mark.scenario
+def test_the_better_recipes_lose_less(
+    portwright: Portwright, minilm: Path, texts: Path, tmp_path: Path, toolchain_python: Callable[[str], Path]
+) -> None:
+    for target, name, least in (
+        ("qnn", "bert-base-portuguese-cased_qdq_qnn_best", 0.998),
+        ("vitisai", "bert-base-portuguese-cased_a16w8_amd", 0.998),
+        ("openvino", "bert-base-portuguese-cased_context_ov_best", 0.994),
+        ("trt", "bert-base-portuguese-cased_trtrtx_best", 0.9999),
+        ("dml", "bert-base-portuguese-cased_dml_best", 0.9999),
+    ):
+        recipe = brief(tmp_path, target, name)
+        done = portwright.run(
+            "run",
+            f"--target={target}",
+            f"--recipe={recipe}",
+            f"--model={minilm}",
+            f"--data={texts}",
+            "--engine=venv",
+        )
+        assert done.code == 0, done.text
+        assert portwright.result("minilm", name)["similarity"]["mean"] >= least
+    contexts = judged_by(toolchain_python("ort"), CONTEXTS, view(portwright, "bert-base-portuguese-cased_qdq_qnn_best"))
+    assert len(contexts) >= 3
+    assert all(context["op"] == "EPContext" and context["size"] > 1_000_000 for context in contexts)
+    assert all(any("compatibility" in key for key in context["metadata"]) for context in contexts)
+    assert len({json.dumps(context["metadata"], sort_keys=True) for context in contexts}) == len(contexts)
+    engine = judged_by(toolchain_python("trt"), ENGINE, view(portwright, "bert-base-portuguese-cased_trtrtx_best"))
+    assert engine["size"] > 10_000_000
+    assert engine["version"] in json.dumps(engine["stamp"])
+
+
+def view(portwright: Portwright, recipe: str) -> Path:
+    return portwright.view("minilm", recipe) / "deploy"
+
+
+@pytest.mark.scenario
+def test_a_fallback_to_the_cpu_fails_the_run(portwright: Portwright, minilm: Path, texts: Path, tmp_path: Path) -> None:
+    """Hexagon takes no LayerNormalization whose scale has 16 bits: those nodes would run on the CPU, in silence."""
+    name = "bert-base-portuguese-cased_qdq_qnn_best"
+    stages = read_json(ROOT / "targets" / "qnn" / "recipes" / f"{name}.json")["stages"]
+    del stages[4]["layer_norm_scale_type"]
+    stages[5]["socs"] = ["60"]
+    recipe = brief(tmp_path, "qnn", name, stages=stages)
+    done = portwright.run(
+        "run", "--target=qnn", f"--recipe={recipe}", f"--model={minilm}", f"--data={texts}", "--engine=venv"
+    )
+    assert done.code == 3, done.text
+    assert "gate placement.compiled: silent CPU fallback: " in done.out
+    assert "LayerNormalization" in done.out
+    assert (view(portwright, name) / "REJECTED.txt").is_file()
