@@ -139,6 +139,39 @@ def results(_: Context, of: str, format: str = "table") -> None:  # noqa: A002 -
 @task(
     auto_shortflags=False,
     help={
+        "out": "the file; left out: report.html on the host volume, or standard output for the other formats",
+        "format": "html (one self-contained page), markdown or json",
+        "model": "only runs of this model, by its folder under runs/",
+    },
+)
+def report(_: Context, out: str | None = None, format: str = "html", model: str | None = None) -> None:  # noqa: A002
+    """Write a report of the last run of every recipe."""
+    commands.report(out, format, model)
+
+
+@task(auto_shortflags=False, help={"recipe": "a recipe's name", "model": "a model's folder under runs/"})
+def history(_: Context, recipe: str | None = None, model: str | None = None) -> None:
+    """Show measurements over time."""
+    commands.history(recipe, model)
+
+
+@task(
+    auto_shortflags=False,
+    positional=["first", "second"],
+    help={
+        "first": "a result.json, a run's folder, [MODEL/]RECIPE[@number|@date|@commit], or a commit",
+        "second": "the same, to be held against the first",
+        "fail-on-regression": "exit code 3 where the second is worse",
+    },
+)
+def compare(_: Context, first: str, second: str, fail_on_regression: bool = False) -> None:
+    """Compare two runs, or two commits' runs: better, worse or a tie; refused where they were not measured alike."""
+    commands.compare(first, second, fail_on_regression=fail_on_regression)
+
+
+@task(
+    auto_shortflags=False,
+    help={
         "yes": "remove; without it only what would be removed is shown",
         "everything": "all of the host volume, results included",
         "older-than": "only what was made more than this many days ago",

@@ -42,10 +42,13 @@ __all__ = [
     "build",
     "bundle",
     "clean",
+    "compare",
     "explain",
+    "history",
     "list_all",
     "matrix",
     "plan",
+    "report",
     "results",
     "run",
 ]
@@ -110,6 +113,34 @@ def results(path: str, format_: str) -> None:
     """Print results that were made elsewhere."""
     with _reported():
         print(faces.results_text(readback.read_results(user_path(path)), format_))
+
+
+def report(out: str | None, form: str, model: str | None) -> None:
+    """Write the report, or print it."""
+    from portwright.report import report as write_report
+
+    with _reported():
+        print(write_report(PROJECT, out, form, model))
+
+
+def history(recipe: str | None, model: str | None) -> None:
+    """Print a recipe's measurements over time."""
+    from portwright.past import collect, history_text
+
+    with _reported():
+        print(history_text(collect(PROJECT.artifacts, recipe, model)))
+
+
+def compare(first: str, second: str, *, fail_on_regression: bool) -> None:
+    """Print what is better and what is worse; GateError's exit code where that is asked."""
+    from portwright.compare import compare as compare_runs
+    from portwright.compare import comparison_text, regressions
+
+    with _reported():
+        found = compare_runs(PROJECT, first, second)
+        print(comparison_text(found))
+        if fail_on_regression and (worse := regressions(found)):
+            raise GateError(f"worse than before: {'; '.join(worse)}")
 
 
 def clean(*, yes: bool, everything: bool, older_than_days: int) -> None:

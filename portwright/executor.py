@@ -103,7 +103,7 @@ class Executor:
         self._shelf = shelf
         self._shared = shared
         self._engine = engine
-        self._board = board
+        self.board = board
         self._run = uuid.uuid4().hex
         self._done: dict[str, Done] = {}
         self._prepared: set[str] = set()
@@ -129,7 +129,7 @@ class Executor:
             return
         if toolchain.read_again().digest(self._engine.kind) != toolchain.digest(self._engine.kind):
             raise EngineError(f"docker/{toolchain.name} or docker/base was edited during the run", hint=AGAIN)
-        with self._board.step(f"toolchain {toolchain.name}") as step:
+        with self.board.step(f"toolchain {toolchain.name}") as step:
             built = self._engine.prepare(toolchain, step.event)
             step.finish("built" if built else "ready")
         self._prepared.add(toolchain.name)
@@ -145,7 +145,7 @@ class Executor:
                 if done is None:
                     done = self._make(title, label, call)
         if done.cached:
-            self._board.line(f"{title}: cached")
+            self.board.line(f"{title}: cached")
         self._done[call.key] = replace(done, cached=True)
         return done
 
@@ -153,7 +153,7 @@ class Executor:
         """One maker a key; and one measurement a machine, whatever the host volume: two would spoil each other."""
 
         def waiting() -> None:
-            self._board.line(f"{title}: waiting for another run")
+            self.board.line(f"{title}: waiting for another run")
 
         if call.kind == "measurement":
             return held(Path(tempfile.gettempdir()) / MEASURING, waiting)
@@ -175,7 +175,7 @@ class Executor:
                 also_versions=call.versions_of,
                 access=self._access if call.device else None,
             )
-            with self._board.step(title) as step:
+            with self.board.step(title) as step:
                 outcome = self._engine.run(call.toolchain, job, step.event)
                 step.finish(f"{outcome.seconds:.1f} s")
             # The key was computed before: what was read since must be what it speaks of.

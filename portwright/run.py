@@ -20,6 +20,7 @@ from portwright.plan import Planner
 from portwright.project import Project
 from portwright.recipe import Recipe
 from portwright.results import RunResult
+from portwright.run_records import commit_of, record
 from portwright.sources import LocalSource, ModelSource, parse_data, parse_model
 from portwright.stages import StageLibrary
 from portwright.summary import Outcomes, about, build_result
@@ -119,7 +120,8 @@ def run(project: Project, request: Request, board: Board) -> RunSummary:
     catalog = load_catalog(project)
     wanted = resolve(project, catalog, request)
     with Usage(project.artifacts).in_use():
-        if not request.measure_again:
+        again = request.measure_again
+        if not again:
             for kind in [asked] if asked else ENGINE_KINDS:
                 if summary := _nothing_to_do(project, wanted, plans_for(catalog, wanted, kind)):
                     return summary
@@ -132,23 +134,22 @@ def run(project: Project, request: Request, board: Board) -> RunSummary:
                     engine.admit(item.access)
                     board.line(f"device {item.access}")
             executor = Executor(Shelf(project.artifacts), engine, board, project.shared)
-            views = Views(project.artifacts)
             reports = [
-                _run_one(executor, views, item, plan, request, board) for item, plan in zip(wanted, plans, strict=True)
+                _run_one(executor, project, item, plan, again=again) for item, plan in zip(wanted, plans, strict=True)
             ]
     return RunSummary(engine=f"{choice.kind} ({choice.why})", reports=reports)
 
 
 def _nothing_to_do(project: Project, wanted: Sequence[Wanted], plans: Sequence[RecipePlan]) -> RunSummary | None:
     """The summary of a run that finds everything made before; None if anything is missing. No engine is asked."""
-    shelf, views = Shelf(project.artifacts), Views(project.artifacts)
+    shelf = Shelf(project.artifacts)
     found: list[Outcomes] = []
     for plan in plans:
         done = shelf.find_all(plan.calls)
         if done is None:
             return None
         found.append(Outcomes(plan, done))
-    reports = [_report(views, item, outcomes) for item, outcomes in zip(wanted, found, strict=True)]
+    reports = [_report(project, item, outcomes) for item, outcomes in zip(wanted, found, strict=True)]
     return RunSummary(engine=f"not contacted: all of this was made by {plans[0].engine} before", reports=reports)
 
 
@@ -166,18 +167,20 @@ def build(project: Project, targets: str, engine: str | None, board: Board) -> l
 
 
 def _run_one(
-    executor: Executor, views: Views, wanted: Wanted, plan: RecipePlan, request: Request, board: Board
+    executor: Executor,
+    wanted: Wanted,
+    plan: RecipePlan,
+    reporting: Callable[[Wanted, Outcomes], Report],
+    *,
+    again: bool,
 ) -> Report:
     try:
-        done = executor.ensure(
-            wanted.target.name, plan.calls, measure_again=request.measure_again, access=wanted.access
-        )
-        outcomes = Outcomes(plan, done)
-        return _report(views, wanted, outcomes)
+        done = executor.ensure(wanted.target.name, plan.calls, measure_again=again, access=wanted.access)
+        return _report(project, wanted, Outcomes(plan, done))
     except PortwrightError as error:
         _name_the_blamed(error, wanted)
         # The other recipes still run; this one's error stands in its report, and decides the exit code.
-        board.line(f"{wanted.target.name}: stopped")
+        executor.board.line(f"{wanted.target.name}: stopped")
         return Report(wanted=wanted, error=error)
 
 
@@ -194,11 +197,13 @@ def _name_the_blamed(error: PortwrightError, wanted: Wanted) -> None:
     error.hint = error.hint or hint
 
 
-def _report(views: Views, wanted: Wanted, outcomes: Outcomes) -> Report:
+def _report(project: Project, wanted: Wanted, outcomes: Outcomes) -> Report:
     result = build_result(outcomes)
     package = outcomes.package.artifact
     assert package is not None
+    views = Views(project.artifacts)
     view = views.write(wanted.model, result, package, outcomes.samples(), about(outcomes))
+    record(project.artifacts, view.parent.name, result, commit_of(project.root))
     return Report(wanted=wanted, result=result, view=view, nothing_ran=outcomes.nothing_ran)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,8 +54,12 @@ def record(root: Path, model: str, result: RunResult, commit: str) -> None:
         raise storage_error(path, error) from error
 
 
+@cache
 def commit_of(checkout: Path) -> str:
-    """The checkout's commit, with a plus sign where tracked files differ from it; empty where git knows nothing."""
+    """The checkout's commit, with a plus sign where tracked files differ from it; empty where git knows nothing.
+
+    Asked once: a run belongs to what was there when it began.
+    """
     head = _git(checkout, "rev-parse", "HEAD")
     if not head:
         return ""

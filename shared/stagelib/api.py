@@ -16,9 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-Role = Literal[
-    "source", "model", "executable", "reference", "batches", "calibration_data", "evaluation_data", "local"
-]
+Role = Literal["source", "model", "executable", "reference", "batches", "calibration_data", "evaluation_data", "local"]
 ErrorKind = Literal["stage", "model", "data"]
 Format = Literal["onnx", "openvino", "qnn_context", "tensorrt_rtx", "directml", "vitisai"]
 

@@ -21,7 +21,9 @@ def names_failed(
     mean: float | None = 0.995, least: float | None = 0.95, cpu: int = 95, other: int = 5, ratio: float | None = 0.3
 ) -> list[str]:
     similarity = Similarity(mean=mean, min=least, samples=64)
-    placement = Placement(runtime="x", nodes=(Placed(where="CPU", nodes=cpu, ops={}), Placed(where="OTHER", nodes=other, ops={})))
+    placement = Placement(
+        runtime="x", nodes=(Placed(where="CPU", nodes=cpu, ops={}), Placed(where="OTHER", nodes=other, ops={}))
+    )
     return [record.name for record in failed(judge(GATES, similarity, placement, ratio))]
 
 
