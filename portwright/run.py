@@ -168,9 +168,9 @@ def build(project: Project, targets: str, engine: str | None, board: Board) -> l
 
 def _run_one(
     executor: Executor,
+    project: Project,
     wanted: Wanted,
     plan: RecipePlan,
-    reporting: Callable[[Wanted, Outcomes], Report],
     *,
     again: bool,
 ) -> Report:
