@@ -13,8 +13,9 @@ setup: ## make .venv from requirements.lock; nothing to do where it is up to dat
 model: setup ## put the demo's small real model under .demo/
 	@scripts/demo_model.sh
 
-demo: model ## run the main job on that model: OpenVINO and CPU, with a table of results
-	@$(BIN)/invoke run --target=openvino,cpu --model=.demo/minilm --data=examples/texts.jsonl
+demo: model ## run the main job on that model, on every target, with a table of results and a report
+	@$(BIN)/invoke run --target=all --model=.demo/minilm --data=examples/texts.jsonl
+	@$(BIN)/invoke report
 
 test: model ## run all tests; PYTEST="-k store" chooses some
 	@$(BIN)/pytest --cov --cov-report=term $(PYTEST)

@@ -61,3 +61,12 @@ def test_the_readme_begins_with_the_two_commands() -> None:
 def test_a_lock_names_no_place(path: Path) -> None:
     assert "://" not in "".join(line for line in path.read_text().splitlines() if not line.lstrip().startswith("#"))
     assert "--hash=sha256:" in path.read_text()
+
+
+def test_the_docs_know_every_target_and_recipe() -> None:
+    docs = (ROOT / "docs" / "targets.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    recipes = [path.stem for path in (ROOT / "targets").glob("*/recipes/*.json")]
+    targets = [path.name for path in (ROOT / "targets").iterdir()]
+    assert [name for name in (*recipes, *targets) if f"`{name}`" not in docs] == []
+    assert [name for name in targets if f"| `{name}` |" not in readme] == []
