@@ -55,7 +55,6 @@ def test_every_target_makes_what_ships_and_labels_what_stood_in(
         assert gates(result)["placement"] is None
         assert f"{recipe}" in done.out
     assert "cpu (stand-in)" in done.out
-    assert "not built: " in done.out
     check_qnn(portwright)
     exports = {
         stage["key"]
@@ -123,7 +122,10 @@ def test_the_better_recipes_lose_less(
             "--engine=venv",
         )
         assert done.code == 0, done.text
-        assert portwright.result("minilm", name)["similarity"]["mean"] >= least
+        result = portwright.result("minilm", name)
+        assert result["similarity"]["mean"] >= least
+        # What only the vendor's own file can make is named, not passed over.
+        assert (target in {"vitisai", "openvino"}) == bool(result["not_built"]) == ("not built: " in done.out)
     contexts = judged_by(toolchain_python("ort"), CONTEXTS, view(portwright, "bert-base-portuguese-cased_qdq_qnn_best"))
     assert len(contexts) >= 3
     assert all(context["op"] == "EPContext" and context["size"] > 1_000_000 for context in contexts)
