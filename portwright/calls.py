@@ -78,6 +78,7 @@ class RecipePlan:
     executed_format: str
     package: StageCall
     benchmark: StageCall
+    embeddings: StageCall
     evaluate: StageCall
     emulate: StageCall | None
 

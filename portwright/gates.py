@@ -3,42 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+from portwright.accuracy_gate import accuracy_record
 from portwright.placement_gate import executed_record, placed_record
-from portwright.recipe import Gates, SimilarityGate
-from portwright.results import Emulation, ExecutedOn, GateRecord, Placement, Similarity
+from portwright.recipe import Gates, RatioGate, SimilarityGate
+from portwright.results import Accuracy, Emulation, ExecutedOn, GateRecord, Placement, Similarity
+
+MEGABYTE = 1e6
 
 
-def judge(
-    gates: Gates,
-    similarity: Similarity,
-    placement: Placement,
-    latency_ratio: float | None,
-    *,
-    executed_on: ExecutedOn = "cpu",
-    emulation: Emulation | None = None,
-) -> tuple[GateRecord, ...]:
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What a run found, as far as gates judge it."""
+
+    similarity: Similarity
+    placement: Placement
+    executed_on: ExecutedOn = "cpu"
+    asked: str = ""
+    """The device of `--device`; empty where something stood in for one."""
+    emulation: Emulation | None = None
+    accuracy: Accuracy | None = None
+    without_pairs: bool = False
+    """The data has no labelled pairs at all, so that accuracy can't be told."""
+    latency_ratio: float | None = None
+    size_bytes: int = 0
+
+
+def judge(gates: Gates, found: Findings) -> tuple[GateRecord, ...]:
     """Every gate of a recipe against what was found. A value that is not a number fails."""
-    records = [*_similar("similarity", gates.similarity, similarity)]
-    if placement.compiled:
-        by = placement.compiled_by or "its compiler"
-        records.append(placed_record("placement.compiled", gates.placement, placement.compiled, f"placed by {by}"))
-    records.append(executed_record(gates.placement, placement, executed_on))
-    if emulation is not None:
-        if emulation.placement:
-            records.append(
-                placed_record("placement.emulated", gates.placement, emulation.placement, "run in the emulator")
-            )
-        if gates.emulation is not None:
-            records += _similar("emulation", gates.emulation, emulation.similarity)
-    if gates.latency_ratio is not None:
-        records.append(_at_most("latency_ratio", gates.latency_ratio.max, latency_ratio))
-    return tuple(records)
+    return tuple(_records(gates, found))
 
 
 def failed(records: tuple[GateRecord, ...]) -> list[GateRecord]:
     """The gates that a run did not meet."""
     return [record for record in records if record.passed is False]
+
+
+def _records(gates: Gates, found: Findings) -> Iterator[GateRecord]:
+    yield from _similar("similarity", gates.similarity, found.similarity)
+    yield from _placed(gates, found)
+    if found.emulation is not None and gates.emulation is not None:
+        yield from _similar("emulation", gates.emulation, found.emulation.similarity)
+    if gates.accuracy is not None:
+        yield accuracy_record(gates.accuracy, found.accuracy, without_pairs=found.without_pairs)
+    if gates.latency_ratio is not None:
+        yield _fast_enough(gates.latency_ratio, found)
+    if gates.size is not None:
+        size = found.size_bytes / MEGABYTE
+        reason = f"deploy/ has {size:.1f} MB, at most {gates.size.max_mb:g} is asked"
+        limit = gates.size.max_mb
+        yield GateRecord(name="size", passed=size <= limit, limit=limit, found=round(size, 3), reason=reason)
+
+
+def _placed(gates: Gates, found: Findings) -> Iterator[GateRecord]:
+    """The placement gate against whatever decided one: compiler, what executed, emulator."""
+    placement, emulation = found.placement, found.emulation
+    if placement.compiled:
+        by = placement.compiled_by or "its compiler"
+        yield placed_record("placement.compiled", gates.placement, placement.compiled, f"placed by {by}")
+    yield executed_record(gates.placement, placement, found.executed_on)
+    if emulation is not None and emulation.placement:
+        yield placed_record("placement.emulated", gates.placement, emulation.placement, "run in the emulator")
 
 
 def _similar(name: str, gate: SimilarityGate, found: Similarity) -> Iterator[GateRecord]:
@@ -53,13 +79,13 @@ def _at_least(name: str, limit: float, found: float | None, what: str) -> GateRe
     return GateRecord(name=name, passed=passed, limit=limit, found=found, reason=reason)
 
 
-def _at_most(name: str, limit: float, found: float | None) -> GateRecord:
-    passed = found is not None and found <= limit
-    shown = "not measured" if found is None else f"{found:.3f}"
-    return GateRecord(
-        name=name,
-        passed=passed,
-        limit=limit,
-        found=found,
-        reason=f"latency over fp32 is {shown}, at most {limit:g} is asked",
-    )
+def _fast_enough(gate: RatioGate, found: Findings) -> GateRecord:
+    """Latency is judged on the device that the gate names, and nowhere else."""
+    ratio = found.latency_ratio
+    ran_on = found.asked or found.executed_on
+    passed: bool | None = ratio is not None and ratio <= gate.max
+    shown = "not measured" if ratio is None else f"{ratio:.3f}"
+    reason = f"latency over fp32 is {shown}, at most {gate.max:g} is asked"
+    if ran_on != gate.on:
+        passed, reason = None, f"latency is judged on {gate.on}, and this ran on {ran_on}"
+    return GateRecord(name="latency_ratio", passed=passed, limit=gate.max, found=ratio, reason=reason)

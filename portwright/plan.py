@@ -13,7 +13,7 @@ from portwright.checked import invalid
 from portwright.digests import digest_json
 from portwright.engines.base import EngineKind
 from portwright.errors import ModelError, RecipeError
-from portwright.recipe import WHAT, Recipe, SampleSpec, Step, steps
+from portwright.recipe import WHAT, Recipe, Step, steps
 from portwright.sources import LocalSource, ModelSource
 from portwright.stages import Declaration
 from portwright.target import Catalog, Execution, Target
@@ -128,6 +128,11 @@ def stage_modules(stage: str, runtime: str | None) -> tuple[str, ...]:
     )
 
 
+def baseline(stand_in: Execution) -> Execution:
+    """What executes the fp32 reference: ONNX Runtime on the CPU, for every target."""
+    return Execution(runtime="onnxruntime", device="CPU", toolchains=stand_in.toolchains)
+
+
 class _RecipePlanner:
     """The roles of one recipe, filled from the front to the end."""
 
@@ -142,9 +147,11 @@ class _RecipePlanner:
     def plan(self, model: ModelSource, data: LocalSource | None) -> RecipePlan:
         recipe = self._recipe
         self._roles["source"] = self._source(model)
-        self._roles["evaluation_data"] = CallInput(call=self._data(recipe.evaluation, data))
+        self._roles["evaluation_data"] = CallInput(call=self._data(recipe.evaluation.data, data))
         if recipe.calibration:
-            self._roles["calibration_data"] = CallInput(call=self._data(recipe.calibration, data))
+            self._roles["calibration_data"] = CallInput(call=self._data(recipe.calibration.data, data))
+        if recipe.accuracy:
+            self._roles["accuracy_data"] = CallInput(call=self._data(recipe.accuracy.data, data))
         batches = self._call("tokenize", self._tokenize_params())
         self._roles["batches"] = CallInput(call=batches)
         chain, left_out = self._chain()
@@ -173,21 +180,26 @@ class _RecipePlanner:
         except RecipeError as error:
             raise ModelError(f"no model {model.text!r}", why=error.message, hint=error.hint) from None
 
-    def _data(self, spec: SampleSpec, local: LocalSource | None) -> StageCall:
-        data = self._recipe.data[spec.data]
+    def _data(self, name: str, local: LocalSource | None) -> StageCall:
+        """The rows of a data set; a local file takes its place, and needn't have what only accuracy is judged on."""
+        recipe, data = self._recipe, self._recipe.data[name]
         if local is None:
             return self._call("fetch_data", data.model_dump(mode="json"))
-        given = {"fields": list(data.fields), "samples": data.samples}
+        needed = {recipe.evaluation.data, *([recipe.calibration.data] if recipe.calibration else [])}
+        given = {"fields": list(data.fields), "samples": data.samples, "optional": name not in needed}
         roles = {"local": CallInput(local=local)}
         return self._planner.call(self._recipe, self._stand_in, "read_data", given, roles)
 
     def _tokenize_params(self) -> dict[str, Any]:
-        calibration, evaluation = self._recipe.calibration, self._recipe.evaluation
+        calibration, evaluation, accuracy = self._recipe.calibration, self._recipe.evaluation, self._recipe.accuracy
         return {
             "evaluation_field": evaluation.field,
             "evaluation_samples": evaluation.samples,
             "calibration_field": calibration.field if calibration else "",
             "calibration_samples": calibration.samples if calibration else 0,
+            "accuracy_fields": [accuracy.premise, accuracy.hypothesis] if accuracy else [],
+            "accuracy_train_samples": accuracy.train_samples if accuracy else 0,
+            "accuracy_samples": accuracy.samples if accuracy else 0,
         }
 
     def _chain(self) -> tuple[list[tuple[Declaration, StageCall]], tuple[ArchiveSpec, ...]]:
@@ -229,11 +241,17 @@ class _RecipePlanner:
             given = {"samples": spec.samples, "budget_s": spec.budget_s}
             roles = {**self._roles, "executable": CallInput(call=loaded_by(self._stand_in))}
             emulate = self._planner.call(self._recipe, emulator, "emulate", given, roles)
+        embeddings = call("embed", self._execution, {})
+        reference = self._planner.call(
+            self._recipe, baseline(self._stand_in), "embed", {}, {**self._roles, "executable": self._roles["reference"]}
+        )
+        judged = {"embeddings": CallInput(call=embeddings), "reference_embeddings": CallInput(call=reference)}
         return {
             "executed": loaded_by(self._execution),
             "executed_format": str(made[index_for(self._execution)].format),
             "package": call("package", self._stand_in, {}),
             "benchmark": call("benchmark", self._execution, self._recipe.benchmark),
-            "evaluate": call("evaluate", self._execution, {}),
+            "embeddings": embeddings,
+            "evaluate": self._planner.call(self._recipe, self._stand_in, "evaluate", {}, {**self._roles, **judged}),
             "emulate": emulate,
         }

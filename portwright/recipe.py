@@ -15,6 +15,8 @@ from portwright.naming import suggestion
 from portwright.stages import Declaration, StageLibrary
 
 WHAT = "recipe"
+LABEL = "label"
+"""The field of a pair's class, an integer."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Samples = Annotated[int, Field(ge=1, le=1_000_000)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -45,6 +47,16 @@ class SampleSpec(StrictModel):
     data: Annotated[str, Field(description="a name under `data`")]
     field: str
     samples: Samples
+
+
+class AccuracySpec(StrictModel):
+    """Labelled pairs for a probe: trained on fp32 embeddings, judged on those of both models."""
+
+    data: Annotated[str, Field(description="a name under `data`, whose fields include `label`")]
+    premise: str = "premise"
+    hypothesis: str = "hypothesis"
+    train_samples: Annotated[Samples, Field(description="pairs that train the probe")]
+    samples: Annotated[Samples, Field(description="pairs that judge")]
 
 
 class InputShape(StrictModel):
@@ -80,9 +92,24 @@ class PlacementGate(StrictModel):
 
 
 class RatioGate(StrictModel):
-    """Median latency over ONNX Runtime fp32 of the same model, both on one pinned thread: the most allowed."""
+    """Median latency over ONNX Runtime fp32 of the same model: the most allowed, on the device it is meant for."""
 
     max: Annotated[float, Field(gt=0.0)]
+    on: Annotated[str, Field(description="`cpu` (one pinned thread), or a device of the target; judged only there")] = (
+        "cpu"
+    )
+
+
+class AccuracyGate(StrictModel):
+    """Accuracy of the probe, fp32 less optimized, on the same pairs: the most allowed, with 95 % confidence."""
+
+    max_drop: Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class SizeGate(StrictModel):
+    """Size of everything under deploy/, in megabytes (10^6): the most allowed."""
+
+    max_mb: Annotated[float, Field(gt=0.0)]
 
 
 class Gates(StrictModel):
@@ -94,7 +121,9 @@ class Gates(StrictModel):
         SimilarityGate | None,
         Field(description="the compiled model in the vendor's emulator against the model it was compiled from"),
     ] = None
+    accuracy: AccuracyGate | None = None
     latency_ratio: RatioGate | None = None
+    size: SizeGate | None = None
 
 
 class Recipe(StrictModel):
@@ -109,6 +138,7 @@ class Recipe(StrictModel):
     input: InputShape = InputShape()
     calibration: SampleSpec | None = None
     evaluation: SampleSpec
+    accuracy: AccuracySpec | None = None
     stages: Annotated[tuple[dict[str, JsonValue], ...], Field(min_length=1)]
     benchmark: Annotated[
         dict[str, JsonValue], Field(default_factory=dict, description="parameters of the benchmark stage")
@@ -137,6 +167,21 @@ class Recipe(StrictModel):
             if spec.field not in self.data[spec.data].fields:
                 fields = suggestion(spec.field, self.data[spec.data].fields)
                 raise ValueError(f"{role}.field {spec.field!r} is no field of data {spec.data!r}; {fields}")
+        return self
+
+    @model_validator(mode="after")
+    def _names_its_pairs(self) -> Recipe:
+        spec = self.accuracy
+        if spec is None:
+            if self.gates.accuracy:
+                raise ValueError("gates.accuracy has nothing to judge; add `accuracy`, or leave the gate out")
+            return self
+        if spec.data not in self.data:
+            raise ValueError(f"accuracy.data names {spec.data!r}; {suggestion(spec.data, self.data)}")
+        for field in (spec.premise, spec.hypothesis, LABEL):
+            if field not in self.data[spec.data].fields:
+                fields = suggestion(field, self.data[spec.data].fields)
+                raise ValueError(f"accuracy: {field!r} is no field of data {spec.data!r}; {fields}")
         return self
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from portwright.checked import StrictModel
 from portwright.likeness import Protocol
+from portwright.published import PublishedFigures
 
 ExecutedOn = Literal["device", "emulator", "cpu"]
 Milliseconds = Annotated[float, Field(ge=0.0)]
@@ -88,6 +89,8 @@ class Accuracy(StrictModel):
     drop: Annotated[float, Field(description="fp32 minus optimized, in accuracy, on the same samples")]
     drop_interval: Annotated[tuple[float, float], Field(description="95 % paired bootstrap interval of the drop")]
     mcnemar_p: Annotated[float, Field(description="exact McNemar test of the paired answers")]
+    only_fp32: Annotated[int, Field(description="pairs that fp32 alone gets right")]
+    only_optimized: Annotated[int, Field(description="pairs that the optimized model alone gets right")]
     train_samples: int
     samples: int
     chance: Annotated[float, Field(description="accuracy of always answering the commonest label")]
@@ -118,22 +121,6 @@ class LayerError(StrictModel):
     op: str
     error: Annotated[float, Field(description="relative: root mean square of the difference over that of fp32")]
     added: Annotated[float, Field(description="what this layer adds to the error of what it is given")]
-
-
-class PublishedFigures(StrictModel):
-    """Figures somebody else published for this kind of hardware, as printed; never measured here."""
-
-    source: str
-    device: str
-    latency_mean_ms: float | None = None
-    latency_min_ms: float | None = None
-    latency_max_ms: float | None = None
-    latency_p90_ms: float | None = None
-    throughput_mean: Annotated[float | None, Field(description="inferences/s, printed as tokens/s")] = None
-    throughput_max: float | None = None
-    throughput_min: float | None = None
-    similarity: float | None = None
-    note: Annotated[str, Field(description="what is wrong with them, if anything is")] = ""
 
 
 class Placed(StrictModel):

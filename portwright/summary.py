@@ -8,10 +8,11 @@ from typing import Any
 
 from portwright.calls import RecipePlan
 from portwright.executor import Done
-from portwright.gates import failed, judge
+from portwright.gates import Findings, failed, judge
 from portwright.history import sample_lines
 from portwright.likeness import protocol_of
 from portwright.results import (
+    Accuracy,
     AllThreads,
     DataRecord,
     Emulation,
@@ -65,20 +66,21 @@ def build_result(outcomes: Outcomes) -> RunResult:
     """`result.json` of a plan whose every call has an outcome."""
     plan, bench = outcomes.plan, outcomes.benchmark.facts
     recipe = plan.recipe
-    similarity = _similarity(outcomes.evaluate)
-    placement, emulation = _placement(outcomes), _emulation(outcomes)
-    ratio = bench["latency_ratio"]
-    gates = judge(
-        recipe.gates,
-        similarity,
-        placement,
-        None if bench["verdict"] == "invalid" else ratio,
-        executed_on=bench["executed_on"],
-        emulation=emulation,
-    )
     measurement, artifact = outcomes.benchmark.measurement, outcomes.package.artifact
     assert measurement is not None
     assert artifact is not None
+    found = Findings(
+        similarity=_similarity(outcomes.evaluate),
+        placement=_placement(outcomes),
+        executed_on=bench["executed_on"],
+        asked=plan.execution.asked,
+        emulation=_emulation(outcomes),
+        accuracy=_accuracy(outcomes.evaluate),
+        without_pairs=outcomes.batches.facts.get("without_pairs", False),
+        latency_ratio=None if bench["verdict"] == "invalid" else bench["latency_ratio"],
+        size_bytes=sum(entry.size for entry in artifact.manifest.files.values()),
+    )
+    gates = judge(recipe.gates, found)
     return RunResult(
         recipe=recipe.name,
         recipe_digest=recipe.digest,
@@ -95,19 +97,21 @@ def build_result(outcomes: Outcomes) -> RunResult:
         latency_ms=_latency(bench["latency_ms"]),
         throughput=Throughput.model_validate(_only(bench["throughput"], Throughput)) if bench["throughput"] else None,
         baseline_latency_ms=_latency(bench["baseline_latency_ms"]),
-        latency_ratio=ratio,
+        latency_ratio=bench["latency_ratio"],
         latency_ratio_interval=_interval(bench["latency_ratio_interval"]),
         all_threads=_all_threads(bench["all_threads"]),
         verdict=bench["verdict"],
         verdict_reason=bench["verdict_reason"],
         protocol=protocol_of(bench, outcomes.evaluate.facts),
-        similarity=similarity,
-        placement=placement,
-        emulation=emulation,
+        similarity=found.similarity,
+        accuracy=found.accuracy,
+        published=plan.target.file.published,
+        placement=found.placement,
+        emulation=found.emulation,
         variants=tuple(variant for item in outcomes.chain for variant in item.facts.get("variants", ())),
         not_built=_not_built(outcomes),
         gates=gates,
-        size_bytes=sum(entry.size for entry in artifact.manifest.files.values()),
+        size_bytes=found.size_bytes,
         settings=bench["settings"],
         environment=bench["environment"],
     )
@@ -137,6 +141,11 @@ def _versions(outcomes: Outcomes) -> dict[str, dict[str, str]]:
 def _similarity(item: Done) -> Similarity:
     cosines = {name: _finite(value) for name, value in item.facts["similarity"].items()}
     return Similarity.model_validate(_only(cosines, Similarity))
+
+
+def _accuracy(item: Done) -> Accuracy | None:
+    facts = item.facts.get("accuracy")
+    return Accuracy.model_validate({**facts, "drop_interval": _interval(facts["drop_interval"])}) if facts else None
 
 
 def _placement(outcomes: Outcomes) -> Placement:

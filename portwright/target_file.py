@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from portwright.checked import StrictModel, read_text, validate
 from portwright.errors import RecipeError
+from portwright.published import PublishedFigures
 
 TARGET_FILE = "target.toml"
 Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
@@ -124,6 +125,9 @@ class TargetFile(StrictModel):
         dict[str, DeviceSpec], Field(default_factory=dict, description="by the name that --device takes: npu, gpu")
     ]
     archives: tuple[ArchiveSpec, ...] = ()
+    published: Annotated[
+        PublishedFigures | None, Field(description="figures that others published for this kind of hardware")
+    ] = None
     runs_on: Annotated[tuple[str, ...], Field(description="labels of the CI runner that needs no device")] = (
         "ubuntu-24.04",
     )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from portwright.gates import failed
+from portwright.published import PublishedFigures
 from portwright.report.data import Run, Runs
-from portwright.results import PublishedFigures
 
 Kind = Literal["failed", "unreadable", "doubtful"]
 ORDER: tuple[Kind, ...] = ("failed", "unreadable", "doubtful")

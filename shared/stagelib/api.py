@@ -16,7 +16,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-Role = Literal["source", "model", "executable", "reference", "batches", "calibration_data", "evaluation_data", "local"]
+Role = Literal[
+    "source",
+    "model",
+    "executable",
+    "reference",
+    "batches",
+    "embeddings",
+    "reference_embeddings",
+    "calibration_data",
+    "evaluation_data",
+    "accuracy_data",
+    "local",
+]
 ErrorKind = Literal["stage", "model", "data"]
 Format = Literal["onnx", "openvino", "qnn_context", "tensorrt_rtx", "directml", "vitisai"]
 

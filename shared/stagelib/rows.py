@@ -12,6 +12,8 @@ from stagelib.api import StageError
 
 FILE = "rows.jsonl"
 LABEL = "label"
+ABSENT = "absent"
+"""The fact that says why a folder holds no rows."""
 JSON_LINES = (".jsonl", ".ndjson")
 PARQUET = ".parquet"
 SUFFIXES: tuple[str, ...] = (*JSON_LINES, PARQUET)
@@ -175,6 +177,16 @@ def _unreadable(path: Path, error: OSError) -> StageError:
     return StageError(
         f"can't read {path.name}: {error.strerror or error}", hint="--data=<file> names another", kind="data"
     )
+
+
+def read_rows(folder: Path, fields: Sequence[str]) -> Iterator[Row]:
+    """The rows of a folder's rows.jsonl; StageError where one lacks a field."""
+    with (folder / FILE).open(encoding="utf-8") as file:
+        for line in file:
+            row: Row = json.loads(line)
+            if missing := [field for field in fields if field not in row]:
+                raise StageError(f"the data has no field {missing[0]!r}", hint=_expect(missing), kind="data")
+            yield row
 
 
 def read_texts(folder: Path, field: str) -> list[str]:

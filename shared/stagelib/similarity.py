@@ -71,6 +71,33 @@ def unrelated_pairs(embeddings: Floats) -> float | None:
     return float(cosines(embeddings, np.roll(embeddings, 1, axis=0)).mean())
 
 
+def centred_mean(left: Floats, right: Floats) -> float | None:
+    """Mean cosine after the mean of `right` is taken off both: what is common to all texts flatters the raw one.
+
+    None below two rows, or where a value is not finite.
+    """
+    if len(right) < 2:  # noqa: PLR2004  # a mean of one is the row itself
+        return None
+    centre = right.mean(axis=0)
+    mean = float(cosines(left - centre, right - centre).mean())
+    return mean if np.isfinite(mean) else None
+
+
+def nearest_agreement(left: Floats, right: Floats) -> float | None:
+    """Share of rows whose nearest other row is the same one in both; None below three rows or where not finite."""
+    if len(right) < 3 or not np.isfinite(left).all():  # noqa: PLR2004  # of two, each is the other's nearest
+        return None
+    return float((_nearest(left) == _nearest(right)).mean())
+
+
+def _nearest(embeddings: Floats) -> NDArray[np.int64]:
+    unit = normalized(embeddings)
+    products = unit @ unit.T
+    np.fill_diagonal(products, -np.inf)
+    nearest: NDArray[np.int64] = products.argmax(axis=1)
+    return nearest
+
+
 def summarize(cosines: Floats) -> dict[str, Any]:
     """Mean, minimum and every cosine of [n]; mean and minimum are NaN where one cosine is."""
     return {

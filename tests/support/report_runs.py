@@ -24,6 +24,8 @@ ACCURACY: dict[str, Any] = {
     "drop": 0.061,
     "drop_interval": [0.032, 0.09],
     "mcnemar_p": 0.00021,
+    "only_fp32": 47,
+    "only_optimized": 18,
     "train_samples": 600,
     "samples": 300,
     "chance": 0.34,

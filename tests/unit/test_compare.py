@@ -24,6 +24,8 @@ ACCURACY = {
     "drop": 0.01,
     "drop_interval": [-0.01, 0.03],
     "mcnemar_p": 0.4,
+    "only_fp32": 7,
+    "only_optimized": 4,
     "train_samples": 600,
     "samples": 300,
     "chance": 0.34,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portwright.gates import failed, judge
+from portwright.gates import Findings, failed, judge
 from portwright.recipe import Gates, PlacementGate, RatioGate, SimilarityGate
 from portwright.results import Placed, Placement, Similarity
 
@@ -24,7 +24,10 @@ def names_failed(
     placement = Placement(
         runtime="x", nodes=(Placed(where="CPU", nodes=cpu, ops={}), Placed(where="OTHER", nodes=other, ops={}))
     )
-    return [record.name for record in failed(judge(GATES, similarity, placement, ratio))]
+    return [
+        record.name
+        for record in failed(judge(GATES, Findings(similarity=similarity, placement=placement, latency_ratio=ratio)))
+    ]
 
 
 def test_all_is_met() -> None:
@@ -56,6 +59,6 @@ def test_a_gate_passes_exactly_from_its_limit_on(limit: float, found: float) -> 
     gates = Gates(similarity=SimilarityGate(mean=limit), placement=PlacementGate(on=("CPU",)))
     similarity = Similarity(mean=found, min=found, samples=1)
     placement = Placement(runtime="x", nodes=(Placed(where="CPU", nodes=1, ops={}),))
-    record = judge(gates, similarity, placement, None)[0]
+    record = judge(gates, Findings(similarity=similarity, placement=placement))[0]
     assert record.passed == (found >= limit)
     assert f"{found:.4f}" in record.reason

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from portwright.gates import failed, judge
+from portwright.gates import Findings, failed, judge
 from portwright.placement_gate import executed_record, placed_record
 from portwright.recipe import Gates, PlacementGate, SimilarityGate
 from portwright.results import Emulation, Placed, Placement, Similarity
@@ -78,7 +78,9 @@ def test_a_compilers_fallback_fails_the_run_whatever_was_executed() -> None:
     placement = Placement(
         runtime="onnxruntime", nodes=(on(CPU, 9),), compiled=(on(NPU, 2), on(CPU, 1, Erf=1)), compiled_by="compile_qnn"
     )
-    assert [record.name for record in failed(judge(gates, GOOD, placement, None))] == ["placement.compiled"]
+    assert [record.name for record in failed(judge(gates, Findings(similarity=GOOD, placement=placement)))] == [
+        "placement.compiled"
+    ]
 
 
 def test_the_emulator_is_held_against_what_was_compiled() -> None:
@@ -87,6 +89,6 @@ def test_the_emulator_is_held_against_what_was_compiled() -> None:
         runtime="qnn", similarity=Similarity(mean=0.985, min=0.981, samples=4), placement=(on(NPU, 1),)
     )
     placement = Placement(runtime="onnxruntime", nodes=(on(CPU, 9),), compiled=(on(NPU, 1),))
-    records = judge(gates, GOOD, placement, None, emulation=emulation)
+    records = judge(gates, Findings(similarity=GOOD, placement=placement, emulation=emulation))
     assert [record.name for record in failed(records)] == ["emulation.mean"]
     assert {record.name for record in records} >= {"placement.emulated", "emulation.min"}

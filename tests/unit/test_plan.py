@@ -81,7 +81,8 @@ def test_the_toolchain_is_the_first_that_holds_what_a_stage_needs(catalog: Catal
     plan = plan_of(catalog, edited(tmp_path, OPENVINO, lambda _: None))
     names = {call.stage: call.toolchain.name for call in plan.calls}
     assert names["export"] == names["tokenize"] == names["synthesize"] == "exporter"
-    assert names["quantize_nncf"] == names["benchmark"] == names["evaluate"] == names["package"] == "openvino"
+    assert names["quantize_nncf"] == names["benchmark"] == names["package"] == "openvino"
+    assert names["evaluate"] == "ort"
 
 
 def test_recipes_share_their_export(catalog: Catalog) -> None:
@@ -133,7 +134,9 @@ def test_the_engines_kind_the_model_and_the_data_enter_the_keys(catalog: Catalog
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=15)
 @given(
-    order=st.permutations(["name", "description", "target", "model", "data", "input", "evaluation", "gates", "stages"])
+    order=st.permutations(
+        ["name", "description", "target", "model", "data", "input", "evaluation", "accuracy", "gates", "stages"]
+    )
 )
 def test_the_order_of_keys_in_a_file_means_nothing(catalog: Catalog, tmp_path: Path, order: list[str]) -> None:
     name = "bert-base-portuguese-cased_fp32_cpu"

@@ -17,6 +17,7 @@ import portwright.report
 from portwright.errors import UsageError
 from portwright.labels import ran_on
 from portwright.project import Project
+from portwright.published import PublishedFigures
 from portwright.report import render, report
 from portwright.report.data import load_runs
 from portwright.report.document import Report
@@ -24,7 +25,6 @@ from portwright.report.figures import NONE
 from portwright.report.markdown import escape
 from portwright.report.notes import notes, published_oddities
 from portwright.report.plots import latency, names, plotting
-from portwright.results import PublishedFigures
 from support.report_runs import SCRIPT, Volume, fill
 from support.sample_results import gate, ratio, result
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stagelib import hfmodel
+from stagelib import hfmodel, pairs, rows
 from stagelib.api import Call, Result, Stage, StageError
 from stagelib.rows import read_texts
 from stagelib.split import Split, split
@@ -35,6 +35,10 @@ class Params:
     evaluation_samples: int
     calibration_field: str = ""
     calibration_samples: int = 0
+    accuracy_fields: tuple[str, ...] = ()
+    """Premise and hypothesis of the pairs that a probe is trained and judged on; empty without."""
+    accuracy_train_samples: int = 0
+    accuracy_samples: int = 0
     batch_size: int
     sequence_length: int
 
@@ -43,7 +47,7 @@ STAGE = Stage(
     summary="turn texts into token batches",
     params=Params,
     inputs=("source", "evaluation_data"),
-    optional_inputs=("calibration_data",),
+    optional_inputs=("calibration_data", "accuracy_data"),
     needs=("transformers", "numpy"),
     shaped=True,
     internal=True,
@@ -51,7 +55,10 @@ STAGE = Stage(
 
 
 def run(call: Call, params: Params) -> Result:
-    """Write evaluation.npz, calibration.npz where it is asked, and split.json: int64 [texts, sequence_length] each."""
+    """Write evaluation.npz, and calibration.npz and pairs.npz where they are asked: int64 [texts, sequence_length].
+
+    split.json says which texts serve what.
+    """
     config = hfmodel.read_config(call.input("source"))
     call.progress(0.0, "loading the tokenizer")
     tokenizer = _load(call.input("source"), config, params.sequence_length)
@@ -62,13 +69,36 @@ def run(call: Call, params: Params) -> Result:
         "disjoint": chosen.disjoint,
         "note": chosen.note,
     }
-    if chosen.note:
-        call.log(chosen.note)
-    for name, texts in (("calibration", chosen.calibration), ("evaluation", chosen.evaluation)):
+    paired = _pairs(call, params, chosen, facts)
+    if facts["note"]:
+        call.log(facts["note"])
+    for name, texts in (("calibration", chosen.calibration), ("evaluation", chosen.evaluation), (pairs.NAME, paired)):
         if texts:
-            facts[name] = _write(call, tokenizer, name, texts, params.sequence_length, _vocabulary_size(config))
+            vocabulary = _vocabulary_size(config)
+            facts[f"{name}_tokens"] = _write(call, tokenizer, name, texts, params.sequence_length, vocabulary)
     (call.output / SPLIT).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return Result(facts=facts)
+
+
+def _pairs(call: Call, params: Params, chosen: Split, facts: dict[str, Any]) -> list[str]:
+    """The distinct texts of the pairs, their index written; none, and a note among the facts, where there are none."""
+    if "accuracy_data" not in call.inputs:
+        return []
+    folder = call.input("accuracy_data")
+    asked = (params.accuracy_train_samples, params.accuracy_samples)
+    premise, hypothesis = params.accuracy_fields
+    there = (folder / rows.FILE).is_file()
+    found = pairs.choose(folder, (premise, hypothesis), chosen.calibration, asked) if there else None
+    if found is None:
+        fault = "too few pairs" if there else "no pairs"
+        why = f"accuracy is not judged: the data has {fault} of {premise} and {hypothesis} with a label"
+        facts["note"] = f"{facts['note']}; {why}" if facts["note"] else why
+        facts["without_pairs"] = not there
+        return []
+    texts, index = found
+    index.write(call.output)
+    facts["pairs"] = {"train": index.train, "judged": len(index.labels) - index.train, "asked": list(asked)}
+    return texts
 
 
 def _choose(call: Call, params: Params) -> Split:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -17,10 +18,10 @@ from stagelib import batches
 from stagelib.api import Call, StageError
 from stagelib.bench_worker import Outcome
 from stagelib.contract import Reading
+from stagelib.embedding import embed_rows
 from stagelib.modelinfo import ModelInfo, Tensor
 from stagelib.runtimes.base import Placed
-from stagelib.similarity import summarize
-from stagelib.stages import benchmark, evaluate, package
+from stagelib.stages import benchmark, embed, evaluate, package
 
 IDS = np.array([[5, 6, 0], [7, 8, 9]], np.int64)
 
@@ -83,10 +84,18 @@ def test_a_benchmark_of_what_is_not_finite_is_invalid() -> None:
 def test_a_candidate_that_is_not_finite_is_left_to_the_gates_and_a_reference_is_not(tmp_path: Path) -> None:
     call = call_of(tmp_path)
     rows = batches.read_rows(tmp_path, batches.EVALUATION)
-    sound, broken = Model(broken=False), Model(broken=True)
-    found = summarize(evaluate._compare(call, rows, 2, (broken, sound))[0])
+    folders = {}
+    for name, model in (("sound", Model(broken=False)), ("broken", Model(broken=True))):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        np.savez(folders[name] / embed.FILE, allow_pickle=False, evaluation=embed_rows(model, rows, 2))
+    inputs = {"batches": tmp_path, "embeddings": folders["broken"], "reference_embeddings": folders["sound"]}
+    result = evaluate.run(dataclasses.replace(call, inputs=inputs), evaluate.Params())
+    found = result.facts["similarity"]
     assert found["per_sample"] == [1.0, None]
     assert math.isnan(found["mean"])
     assert math.isnan(found["min"])
+    assert found["nearest_agreement"] is None
+    swapped = {"batches": tmp_path, "embeddings": folders["sound"], "reference_embeddings": folders["broken"]}
     with pytest.raises(StageError, match="fp32 export"):
-        evaluate._compare(call, rows, 2, (sound, broken))
+        evaluate.run(dataclasses.replace(call, inputs=swapped), evaluate.Params())

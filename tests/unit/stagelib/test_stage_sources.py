@@ -17,7 +17,7 @@ SHARED = this_project().shared
 STAGES = sorted(path.stem for path in (SHARED / "stagelib" / "stages").glob("*.py"))
 
 
-@pytest.mark.parametrize("stage", ["benchmark", "evaluate"])
+@pytest.mark.parametrize("stage", ["benchmark", "emulate"])
 def test_the_baseline_s_runtime_is_part_of_what_it_is_compared_in(tmp_path: Path, stage: str) -> None:
     shared = tmp_path / "shared"
     shutil.copytree(SHARED, shared, ignore=shutil.ignore_patterns("__pycache__"))

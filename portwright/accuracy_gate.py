@@ -1,0 +1,64 @@
+"""The accuracy gate: a drop is certified with confidence, or not at all. Pure arithmetic on paired answers."""
+
+from __future__ import annotations
+
+import math
+
+from portwright.recipe import AccuracyGate
+from portwright.results import Accuracy, GateRecord
+
+Z = 1.959964
+"""Two-sided 95 % of the normal distribution."""
+
+
+def accuracy_record(gate: AccuracyGate, found: Accuracy | None, *, without_pairs: bool = False) -> GateRecord:
+    """The gate against a probe's paired answers; data that has no pairs at all can't tell, and says so.
+
+    Passed: the drop's upper bound is within the margin. Failed with a reason of its own: the drop itself is beyond the
+    margin; or there are too few samples to tell, and then it says how many it takes.
+    """
+    margin = gate.max_drop
+    if found is None:
+        fault = "the data has no labelled pairs" if without_pairs else "the data has too few labelled pairs"
+        reason = f"accuracy was not judged: {fault}, and a drop of at most {_points(margin)} is asked"
+        return GateRecord(
+            name="accuracy", passed=None if without_pairs else False, limit=margin, found=None, reason=reason
+        )
+    low, high = interval(found.only_fp32, found.only_optimized, found.samples)
+    seen = (
+        f"accuracy {found.fp32:.1%} in fp32 and {found.optimized:.1%} optimized over {found.samples} pairs: a drop of "
+        f"{_points(found.drop)} ({_points(low)} to {_points(high)})"
+    )
+    passed = high <= margin
+    asked = f"at most {_points(margin)} is asked"
+    if not passed and found.drop <= margin:
+        needed = samples_needed(found.only_fp32, found.only_optimized, found.samples, margin)
+        asked += f"; too few pairs to certify that: about {needed} are needed" if needed else "; it can't be certified"
+    return GateRecord(name="accuracy", passed=passed, limit=margin, found=found.drop, reason=f"{seen}, {asked}")
+
+
+def interval(only_fp32: int, only_optimized: int, samples: int) -> tuple[float, float]:
+    """95 % interval of the difference of two paired proportions (Agresti and Min 2005).
+
+    It adds half a sample to each cell, so that a few samples without any difference don't pass for certainty.
+    """
+    total = samples + 2
+    drop = (only_fp32 - only_optimized) / total
+    error = math.sqrt(max(only_fp32 + only_optimized + 1 - (only_fp32 - only_optimized) ** 2 / total, 0.0)) / total
+    return drop - Z * error, drop + Z * error
+
+
+def samples_needed(only_fp32: int, only_optimized: int, samples: int, margin: float) -> int | None:
+    """Pairs after which the upper bound would be within the margin, if they went on as these did; None if never."""
+    total = samples + 2
+    drop = (only_fp32 - only_optimized) / total
+    if drop >= margin:
+        return None
+    spread = (only_fp32 + only_optimized + 1) / total - drop**2
+    needed = math.ceil(spread * (Z / (margin - drop)) ** 2)
+    # The half samples weigh less among more pairs: with fewer than all that was seen there is no more to be had.
+    return max(needed, samples + 1)
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f} points"

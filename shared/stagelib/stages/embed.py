@@ -1,0 +1,69 @@
+"""Sentence embeddings of the evaluation texts, by one model: what similarity and accuracy are judged on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stagelib import pairs
+from stagelib.api import Call, Result, Stage, StageError
+from stagelib.modelinfo import ModelInfo
+
+FILE = "embeddings.npz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """What runs the model; filled in from the target."""
+
+    runtime: str
+    device: str
+
+
+STAGE = Stage(
+    summary="embed the evaluation texts",
+    inputs=("executable", "batches"),
+    params=Params,
+    needs=("numpy",),
+    runtime=True,
+    internal=True,
+)
+
+
+def run(call: Call, params: Params) -> Result:
+    """Write embeddings.npz: float64 [texts, hidden], `evaluation` and, where the batches hold pairs, `pairs`.
+
+    What is not finite is kept: the gates judge the model, not this stage.
+    """
+    import numpy as np
+
+    from stagelib import batches
+    from stagelib.embedding import embed_rows
+    from stagelib.runtimes.base import find_runtime, places
+
+    folder = call.input("batches")
+    names = ["evaluation", *([pairs.NAME] if (folder / pairs.FILE).is_file() else [])]
+    rows = {name: batches.read_rows(folder, f"{name}.npz") for name in names}
+    size = ModelInfo.read(call.input("executable")).inputs[0].shape[0]
+    if not isinstance(size, int):
+        raise StageError("the model's batch size is free", hint="put fix_shape among the recipe's stages")
+    runtime = find_runtime(params.runtime)
+    session = runtime.load(call.input("executable"), device=params.device, threads=None)
+    total, before = sum(batches.count(part) for part in rows.values()), 0
+
+    def report(done: int) -> None:
+        call.progress((before + done) / total, f"{before + done} of {total} texts")
+
+    embedded = {}
+    for name, part in rows.items():
+        embedded[name] = embed_rows(session, part, size, report)
+        before += batches.count(part)
+    np.savez(call.output / FILE, allow_pickle=False, **embedded)
+    return Result(
+        facts={
+            "texts": {name: batches.count(part) for name, part in rows.items()},
+            "inputs_sha256": batches.digest(rows["evaluation"]),
+            "placement": places(session),
+            "executed_on": runtime.executed_on(params.device),
+            "settings": dict(session.settings),
+        }
+    )
