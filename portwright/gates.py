@@ -43,8 +43,8 @@ def failed(records: tuple[GateRecord, ...]) -> list[GateRecord]:
 def _records(gates: Gates, found: Findings) -> Iterator[GateRecord]:
     yield from _similar("similarity", gates.similarity, found.similarity)
     yield from _placed(gates, found)
-    if found.emulation is not None and gates.emulation is not None:
-        yield from _similar("emulation", gates.emulation, found.emulation.similarity)
+    if gates.emulation is not None:
+        yield from _emulated(gates.emulation, found)
     if gates.accuracy is not None:
         yield accuracy_record(gates.accuracy, found.accuracy, without_pairs=found.without_pairs)
     if gates.latency_ratio is not None:
@@ -65,6 +65,17 @@ def _placed(gates: Gates, found: Findings) -> Iterator[GateRecord]:
     yield executed_record(gates.placement, placement, found.executed_on)
     if emulation is not None and emulation.placement:
         yield placed_record("placement.emulated", gates.placement, emulation.placement, "run in the emulator")
+
+
+def _emulated(gate: SimilarityGate, found: Findings) -> Iterator[GateRecord]:
+    """The emulator against what was compiled; where it didn't run, nothing here can tell."""
+    if found.emulation is not None:
+        yield from _similar("emulation", gate, found.emulation.similarity)
+        return
+    why = f"the device {found.asked} executed instead" if found.asked else "it loads no model of the recipe"
+    yield GateRecord(
+        name="emulation", passed=None, limit=gate.mean, found=None, reason=f"the emulator didn't run: {why}"
+    )
 
 
 def _similar(name: str, gate: SimilarityGate, found: Similarity) -> Iterator[GateRecord]:

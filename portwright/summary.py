@@ -17,6 +17,7 @@ from portwright.results import (
     DataRecord,
     Emulation,
     Executed,
+    FirstInference,
     LatencyMs,
     ModelRecord,
     NotBuilt,
@@ -25,6 +26,7 @@ from portwright.results import (
     RunResult,
     Similarity,
     StageRecord,
+    Sustained,
     Throughput,
 )
 
@@ -100,6 +102,8 @@ def build_result(outcomes: Outcomes) -> RunResult:
         latency_ratio=bench["latency_ratio"],
         latency_ratio_interval=_interval(bench["latency_ratio_interval"]),
         all_threads=_all_threads(bench["all_threads"]),
+        first_inference=FirstInference.model_validate(bench["first_inference"]),
+        sustained=Sustained.model_validate(bench["sustained"]) if bench["sustained"] else None,
         verdict=bench["verdict"],
         verdict_reason=bench["verdict_reason"],
         protocol=protocol_of(bench, outcomes.evaluate.facts),

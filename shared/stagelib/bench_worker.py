@@ -1,9 +1,9 @@
 """One pass of the benchmark, in a process of its own: `python -m stagelib.bench_worker SPEC.json`.
 
-Candidate and fp32 baseline alternate on the same inputs, so that whatever slows the machine slows both of a pair. Where
-no baseline is at hand (a bundle on its device may bring none) the candidate runs alone. The
-affinity is set before anything is imported that starts threads. Standard output carries one progress line a step and
-nothing else; the outcome is written to the file that the specification names.
+`compare`: candidate and fp32 baseline in turn on the same inputs (`stagelib.timing`); where no baseline is at hand (a
+bundle on its device may bring none) the candidate alone. `first`: loading and the first inference. `sustained`: the
+candidate alone for a while. The affinity is set before anything is imported that starts threads. Standard output
+carries one progress line a step and nothing else; the outcome is written to the file that the specification names.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from stagelib.api import StageError
 from stagelib.processes import die_with_parent, forbid_network
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from stagelib.runtimes.base import Session
+    from stagelib.timing import Run
 
 BASELINE_RUNTIME, BASELINE_DEVICE = "onnxruntime", "cpu"
 DISTINCT_INPUTS = 8
@@ -33,6 +36,7 @@ PROGRESS_SECONDS = 0.2
 class Spec:
     """What to measure. `cpus` are those this process may use; `threads` what each runtime is told."""
 
+    mode: Literal["compare", "first", "sustained"]
     model: str
     reference: str | None
     batches: str
@@ -40,10 +44,14 @@ class Spec:
     device: str
     cpus: tuple[int, ...] | None
     threads: int
+    block: int
+    cold: bool
+    """Ask the kernel to forget the model's files before they are loaded."""
     warmup_max: int
     min_runs: int
     min_seconds: float
     max_seconds: float
+    sustained_seconds: float
     seed: int
     result: str
     parent_pid: int
@@ -62,6 +70,8 @@ class Outcome:
     settled: bool = False
     finite: bool = True
     seconds: float = 0.0
+    cold: bool = False
+    """The kernel forgot the model's files before they were loaded."""
     load_s: float = 0.0
     first_inference_ms: float = 0.0
     batch_size: int = 0
@@ -92,13 +102,14 @@ def main(argv: list[str]) -> int:
 
 
 def measure(spec: Spec, progress: IO[str]) -> Outcome:
-    """Load both models, warm up until latency settles, then time pairs until enough runs and seconds are had."""
-    from stagelib import machine
-    from stagelib.runtimes import onnxruntime
+    """Load the candidate, run it once, and do what the mode asks; each with what it took."""
+    from stagelib import machine, timing
     from stagelib.runtimes.base import find_runtime, places
 
     outcome = Outcome(affinity=machine.allowed_cpus())
     inputs = _inputs(spec, outcome)
+    if spec.cold:
+        outcome.cold = machine.forget_files(sorted(Path(spec.model).iterdir()))
     started = time.perf_counter()
     candidate = find_runtime(spec.runtime).load(Path(spec.model), device=spec.device, threads=spec.threads)
     outcome.load_s = time.perf_counter() - started
@@ -107,68 +118,64 @@ def measure(spec: Spec, progress: IO[str]) -> Outcome:
     started = time.perf_counter()
     candidate.run(feeds[0])
     outcome.first_inference_ms = (time.perf_counter() - started) * 1000
-    runs: list[Run] = [lambda index: candidate.run(feeds[index])]
-    if spec.reference is not None:
-        baseline = onnxruntime.load(Path(spec.reference), device=BASELINE_DEVICE, threads=spec.threads)
-        outcome.baseline_settings = dict(baseline.settings)
-        baseline_feeds = [_feed(batch, baseline.inputs) for batch in inputs]
-        runs.append(lambda index: baseline.run(baseline_feeds[index]))
-    # A collection in the middle of a run would be charged to it.
-    gc.collect()
-    gc.disable()
-    _warm_up(spec, runs, outcome)
-    _time_pairs(spec, runs, outcome, progress)
-    gc.enable()
-    # Apart from the timed runs, where the look itself would be charged, and on each input that was timed.
-    outcome.finite = all(_finite(candidate.run(batch)) for batch in feeds[: len(outcome.candidate_ms)])
+    if spec.mode == "compare":
+        _compare(spec, outcome, candidate, inputs, _Ticker(progress))
+    elif spec.mode == "sustained":
+        run = _runner(candidate, feeds)
+        outcome.candidate_ms = timing.time_alone(run, DISTINCT_INPUTS, spec.sustained_seconds, _Ticker(progress))
     return outcome
 
 
-Run = Callable[[int], object]
+def _compare(
+    spec: Spec, outcome: Outcome, candidate: Session, inputs: list[dict[str, NDArray[Any]]], ticker: _Ticker
+) -> None:
+    """Warm both models up until latency settles, then time them in turn."""
+    from stagelib import timing
+    from stagelib.runtimes import onnxruntime
+
+    feeds = [_feed(batch, candidate.inputs) for batch in inputs]
+    runs = [_runner(candidate, feeds)]
+    if spec.reference is not None:
+        baseline = onnxruntime.load(Path(spec.reference), device=BASELINE_DEVICE, threads=spec.threads)
+        outcome.baseline_settings = dict(baseline.settings)
+        runs.append(_runner(baseline, [_feed(batch, baseline.inputs) for batch in inputs]))
+    limits = timing.Limits(
+        distinct_inputs=DISTINCT_INPUTS,
+        block=spec.block,
+        warmup_max=spec.warmup_max,
+        min_runs=spec.min_runs,
+        min_seconds=spec.min_seconds,
+        max_seconds=spec.max_seconds,
+    )
+    # A collection in the middle of a run would be charged to it.
+    gc.collect()
+    gc.disable()
+    outcome.warmup_runs, outcome.settled = timing.warm_up(runs, limits)
+    timed = timing.time_in_turn(runs, limits, ticker)
+    gc.enable()
+    outcome.seconds = timed.seconds
+    outcome.candidate_ms, outcome.baseline_ms = timed.sides[0], timed.sides[1] if len(runs) > 1 else []
+    # Apart from the timed runs, where the look itself would be charged, and on each input that was timed.
+    outcome.finite = all(_finite(candidate.run(batch)) for batch in feeds[: len(outcome.candidate_ms)])
 
 
-def _warm_up(spec: Spec, runs: Sequence[Run], outcome: Outcome) -> None:
-    from stagelib.measure import settled
-
-    times: list[list[float]] = [[] for _ in runs]
-    deadline = time.perf_counter() + spec.max_seconds / 2
-    while outcome.warmup_runs < spec.warmup_max and time.perf_counter() < deadline:
-        for side, value in enumerate(_in_turn(runs, outcome.warmup_runs)):
-            times[side].append(value)
-        outcome.warmup_runs += 1
-        if all(settled(side) for side in times):
-            outcome.settled = True
-            return
+def _runner(session: Session, feeds: Sequence[dict[str, NDArray[Any]]]) -> Run:
+    return lambda index: session.run(feeds[index])
 
 
-def _time_pairs(spec: Spec, runs: Sequence[Run], outcome: Outcome, progress: IO[str]) -> None:
-    started = reported = time.perf_counter()
-    while True:
-        candidate, *baseline = _in_turn(runs, len(outcome.candidate_ms))
-        outcome.candidate_ms.append(candidate)
-        outcome.baseline_ms += baseline
+class _Ticker:
+    """Writes the share that is done, a few times a second."""
+
+    def __init__(self, progress: IO[str]) -> None:
+        self._progress = progress
+        self._reported = time.perf_counter()
+
+    def __call__(self, done: float) -> None:
         now = time.perf_counter()
-        outcome.seconds = now - started
-        enough = min(len(outcome.candidate_ms) / spec.min_runs, outcome.seconds / max(spec.min_seconds, 1e-9))
-        if enough >= 1 or outcome.seconds >= spec.max_seconds:
-            return
-        if now - reported >= PROGRESS_SECONDS:
-            reported = now
-            progress.write(f"{max(enough, outcome.seconds / spec.max_seconds):.4f}\n")
-            progress.flush()
-
-
-def _in_turn(runs: Sequence[Run], index: int) -> list[float]:
-    """Milliseconds of candidate and baseline on the same input. Who goes first alternates.
-
-    The second of a pair finds the caches as the first left them.
-    """
-    times = [0.0] * len(runs)
-    for side in range(len(runs)) if index % 2 == 0 else reversed(range(len(runs))):
-        started = time.perf_counter_ns()
-        runs[side](index % DISTINCT_INPUTS)
-        times[side] = (time.perf_counter_ns() - started) / 1e6
-    return times
+        if now - self._reported >= PROGRESS_SECONDS:
+            self._reported = now
+            self._progress.write(f"{min(done, 1.0):.4f}\n")
+            self._progress.flush()
 
 
 def _inputs(spec: Spec, outcome: Outcome) -> list[dict[str, NDArray[Any]]]:

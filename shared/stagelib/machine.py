@@ -54,6 +54,43 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def conditions(cpu: int) -> dict[str, Any]:
+    """What changes while one measures, where it can be read: clock of that CPU (MHz), hottest zone (degrees Celsius),
+    power profile, mains, load."""
+    clock = _read(Path(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq"))
+    zones = [int(text) for text in map(_read, Path("/sys/class/thermal").glob("thermal_zone*/temp")) if text]
+    mains = [text for text in map(_read, Path("/sys/class/power_supply").glob("A*/online")) if text]
+    return {
+        "cpu_mhz": round(int(clock) / 1000, 1) if clock else _cpuinfo_mhz(cpu),
+        "temperature_c": round(max(zones) / 1000, 1) if zones else None,
+        "power_profile": _read(Path("/sys/firmware/acpi/platform_profile")),
+        "energy_preference": _read(Path(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/energy_performance_preference")),
+        "on_mains": any(text == "1" for text in mains) if mains else None,
+        "load_average": load_average(),
+    }
+
+
+def _cpuinfo_mhz(cpu: int) -> float | None:
+    """The clock that /proc/cpuinfo gives a CPU: on virtual machines often the only one, and the host's nominal one."""
+    blocks = (_read(_CPUINFO) or "").split("\n\n")
+    for block in blocks:
+        entries = parse_cpuinfo(block)
+        if entries.get("processor") == str(cpu) and "cpu mhz" in entries:
+            return round(float(entries["cpu mhz"]), 1)
+    return None
+
+
+def forget_files(paths: Iterable[Path]) -> bool:
+    """Ask the kernel to drop files from its cache; whether it can be asked. What others have mapped stays."""
+    if not hasattr(os, "posix_fadvise"):
+        return False
+    for path in paths:
+        if path.is_file():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return True
+
+
 def allowed_cpus() -> list[int]:
     """Numbers of the CPUs this process may run on."""
     if hasattr(os, "sched_getaffinity"):

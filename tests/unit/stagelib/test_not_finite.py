@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stagelib import batches
+from stagelib import batches, bench_facts
 from stagelib.api import Call, StageError
 from stagelib.bench_worker import Outcome
 from stagelib.contract import Reading
 from stagelib.embedding import embed_rows
 from stagelib.modelinfo import ModelInfo, Tensor
 from stagelib.runtimes.base import Placed
-from stagelib.stages import benchmark, embed, evaluate, package
+from stagelib.stages import embed, evaluate, package
 
 IDS = np.array([[5, 6, 0], [7, 8, 9]], np.int64)
 
@@ -77,7 +77,7 @@ def test_golden_vectors_that_are_not_finite_are_null_in_json(tmp_path: Path) -> 
 def test_a_benchmark_of_what_is_not_finite_is_invalid() -> None:
     times = [1.0, 1.1, 1.0, 1.1]
     outcome = Outcome(candidate_ms=times, baseline_ms=times, finite=False, settled=True, seconds=1.0)
-    facts = benchmark._one_thread(outcome, benchmark.Params(runtime="onnxruntime", device="cpu", min_runs=2))
+    facts = bench_facts.compared(outcome, 2, 0, 1)
     assert (facts["verdict"], facts["verdict_reason"]) == ("invalid", "the model's outputs hold NaN or infinity")
 
 

@@ -1,0 +1,120 @@
+"""From what the benchmark's passes found to the facts and samples of a measurement."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stagelib import measure
+from stagelib.bench_worker import BASELINE_DEVICE, BASELINE_RUNTIME, Outcome
+
+PROTOCOL = 2
+"""Figures of another protocol are not compared with these."""
+
+
+def compared(outcome: Outcome, min_runs: int, seed: int, threads: int) -> dict[str, Any]:
+    """Latency beside the baseline's, their ratio, and the verdict on it."""
+    candidate, baseline = outcome.candidate_ms, outcome.baseline_ms
+    ratio = measure.median_ratio(candidate, baseline) if baseline else None
+    interval = measure.ratio_interval(candidate, baseline, seed) if baseline else None
+    evidence = measure.Evidence(
+        runs=len(candidate),
+        min_runs=min_runs,
+        seconds=outcome.seconds,
+        settled=outcome.settled,
+        finite=outcome.finite,
+        ratio=ratio or measure.summarize(candidate)["p50"],
+        interval=interval or measure.median_interval(candidate, seed),
+        what="ratio" if baseline else "median latency",
+    )
+    verdict, reason = measure.judge(evidence)
+    return {
+        **_latencies(outcome),
+        "latency_ratio": ratio,
+        "latency_ratio_interval": list(interval) if interval else None,
+        "verdict": verdict,
+        "verdict_reason": reason,
+        "baseline": _baseline(outcome, threads) if baseline else None,
+        "placement": outcome.placement,
+        "settings": outcome.settings,
+        "inputs_sha256": outcome.inputs_sha256,
+        "batch_size": outcome.batch_size,
+        "sequence_length": outcome.sequence_length,
+    }
+
+
+def all_threads(outcome: Outcome, seed: int, threads: int) -> dict[str, Any]:
+    """The same on every CPU, for the record: the ratio that gates is the one of a pinned thread."""
+    candidate, baseline = outcome.candidate_ms, outcome.baseline_ms
+    return {
+        **_latencies(outcome),
+        "threads": threads,
+        "latency_ratio": measure.median_ratio(candidate, baseline),
+        "latency_ratio_interval": list(measure.ratio_interval(candidate, baseline, seed)),
+    }
+
+
+def first_inference(cold: Outcome, warm: Outcome) -> dict[str, Any]:
+    """Loading and first inference in fresh processes; cold ones are null where the kernel couldn't be asked."""
+    return {
+        "cold_load_s": round(cold.load_s, 4) if cold.cold else None,
+        "cold_ms": round(cold.first_inference_ms, 4) if cold.cold else None,
+        "warm_load_s": round(warm.load_s, 4),
+        "warm_ms": round(warm.first_inference_ms, 4),
+    }
+
+
+def sustained(outcome: Outcome) -> dict[str, Any]:
+    """One inference after the other: medians of the first and the last tenth, and the rate of all."""
+    times = outcome.candidate_ms
+    tenth = max(len(times) // 10, 1)
+    return {
+        "seconds": round(sum(times) / 1000, 3),
+        "first_ms": round(float(np.median(times[:tenth])), 4),
+        "last_ms": round(float(np.median(times[-tenth:])), 4),
+        "inferences_per_s": round(1000 * len(times) / sum(times), 4),
+    }
+
+
+def samples(name: str, outcome: Outcome) -> list[Mapping[str, Any]]:
+    """Every raw time of a pass, in milliseconds."""
+    pairs = itertools.zip_longest(outcome.candidate_ms, outcome.baseline_ms)
+    return [
+        {"pass": name, "index": index, "candidate_ms": left, "baseline_ms": right}
+        for index, (left, right) in enumerate(pairs)
+    ]
+
+
+def _latencies(outcome: Outcome) -> dict[str, Any]:
+    baseline = outcome.baseline_ms
+    return {
+        "latency_ms": measure.summarize(outcome.candidate_ms),
+        "baseline_latency_ms": measure.summarize(baseline) if baseline else None,
+        "throughput": _throughput(outcome.candidate_ms, outcome),
+        "runs": len(outcome.candidate_ms),
+        "warmup": {"runs": outcome.warmup_runs, "settled": outcome.settled},
+    }
+
+
+def _throughput(times: Sequence[float], outcome: Outcome) -> dict[str, Any]:
+    """Rates from the mean latency of calls that follow each other; an inference is one call, whatever its batch."""
+    per_second = 1000 * len(times) / sum(times)
+    padded = outcome.batch_size * outcome.sequence_length
+    return {
+        "inferences_per_s": round(per_second, 4),
+        "tokens_per_s": round(per_second * padded, 4),
+        "real_tokens_per_s": round(per_second * outcome.real_tokens, 4),
+        "tokens_counted": "padded positions",
+    }
+
+
+def _baseline(outcome: Outcome, threads: int) -> dict[str, Any]:
+    return {
+        "runtime": BASELINE_RUNTIME,
+        "device": BASELINE_DEVICE,
+        "threads": threads,
+        "settings": outcome.baseline_settings,
+    }
