@@ -81,6 +81,8 @@ class RecipePlan:
     embeddings: StageCall
     evaluate: StageCall
     emulate: StageCall | None
+    diagnose: StageCall | None
+    """What runs only for a model that failed: which of its layers lose most. None where it executes on a device."""
 
     @property
     def calls(self) -> list[StageCall]:

@@ -259,4 +259,5 @@ class _RecipePlanner:
             "embeddings": embeddings,
             "evaluate": self._planner.call(self._recipe, self._stand_in, "evaluate", {}, {**self._roles, **judged}),
             "emulate": emulate,
+            "diagnose": None if self._execution.asked else call("diagnose", self._execution, {}),
         }

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from portwright.board import Board
-from portwright.calls import RecipePlan
+from portwright.calls import RecipePlan, StageCall
 from portwright.devices import Access, find
 from portwright.digests import DigestMemory
 from portwright.engines.base import Engine, EngineKind
 from portwright.engines.choose import ENGINE_KINDS, choose, open_engine, parse_kind
-from portwright.errors import DataError, ModelError, PortwrightError
-from portwright.executor import Executor, Shelf
+from portwright.errors import DataError, ModelError, PortwrightError, StageFailedError
+from portwright.executor import Done, Executor, Shelf
 from portwright.locks import Usage
 from portwright.plan import Planner
 from portwright.project import Project
@@ -23,7 +23,7 @@ from portwright.results import RunResult
 from portwright.run_records import commit_of, record
 from portwright.sources import LocalSource, ModelSource, parse_data, parse_model
 from portwright.stages import StageLibrary
-from portwright.summary import Outcomes, about, build_result
+from portwright.summary import Outcomes, about, build_result, wants_diagnosis
 from portwright.target import Catalog, Target
 from portwright.toolchain import load_toolchains
 from portwright.vendor import find_archives
@@ -148,7 +148,9 @@ def _nothing_to_do(project: Project, wanted: Sequence[Wanted], plans: Sequence[R
         done = shelf.find_all(plan.calls)
         if done is None:
             return None
-        found.append(Outcomes(plan, done))
+        outcomes = Outcomes(plan, done)
+        outcomes.diagnosis = shelf.find(plan.diagnose) if plan.diagnose else None
+        found.append(outcomes)
     reports = [_report(project, item, outcomes) for item, outcomes in zip(wanted, found, strict=True)]
     return RunSummary(engine=f"not contacted: all of this was made by {plans[0].engine} before", reports=reports)
 
@@ -176,12 +178,24 @@ def _run_one(
 ) -> Report:
     try:
         done = executor.ensure(wanted.target.name, plan.calls, measure_again=again, access=wanted.access)
-        return _report(project, wanted, Outcomes(plan, done))
+        outcomes = Outcomes(plan, done)
+        if plan.diagnose and wants_diagnosis(build_result(outcomes)):
+            outcomes.diagnosis = _diagnosis(executor, wanted, plan.diagnose)
+        return _report(project, wanted, outcomes)
     except PortwrightError as error:
         _name_the_blamed(error, wanted)
         # The other recipes still run; this one's error stands in its report, and decides the exit code.
         executor.board.line(f"{wanted.target.name}: stopped")
         return Report(wanted=wanted, error=error)
+
+
+def _diagnosis(executor: Executor, wanted: Wanted, call: StageCall) -> Done | None:
+    """Which layers lose most; None where that can't be told, which is no reason to lose the result."""
+    try:
+        return executor.ensure(wanted.target.name, [call])[0]
+    except StageFailedError as error:
+        executor.board.line(f"{wanted.target.name}: no layers named: {error.message}")
+        return None
 
 
 def _name_the_blamed(error: PortwrightError, wanted: Wanted) -> None:

@@ -19,6 +19,7 @@ from portwright.results import (
     Executed,
     FirstInference,
     LatencyMs,
+    LayerError,
     ModelRecord,
     NotBuilt,
     Placed,
@@ -42,6 +43,8 @@ class Outcomes:
         self.benchmark = self._by_key[plan.benchmark.key]
         self.evaluate = self._by_key[plan.evaluate.key]
         self.emulate = self._by_key[plan.emulate.key] if plan.emulate else None
+        self.diagnosis: Done | None = None
+        """Set for a model that failed."""
         self.chain = [self._by_key[call.key] for call in plan.chain]
         self.batches = self._by_key[plan.batches.key]
 
@@ -109,6 +112,7 @@ def build_result(outcomes: Outcomes) -> RunResult:
         protocol=protocol_of(bench, outcomes.evaluate.facts),
         similarity=found.similarity,
         accuracy=found.accuracy,
+        layer_errors=_layer_errors(outcomes),
         published=plan.target.file.published,
         placement=found.placement,
         emulation=found.emulation,
@@ -187,6 +191,16 @@ def _executed(outcomes: Outcomes) -> Executed:
         deployable=plan.executed.key == plan.chain[-1].key,
         asked=plan.execution.asked,
     )
+
+
+def _layer_errors(outcomes: Outcomes) -> tuple[LayerError, ...]:
+    facts = outcomes.diagnosis.facts["layer_errors"] if outcomes.diagnosis else ()
+    return tuple(LayerError.model_validate(one) for one in facts)
+
+
+def wants_diagnosis(result: RunResult) -> bool:
+    """Whether a gate failed for what the model computes, so that it helps to know which layers lose most."""
+    return any(gate.name.startswith(("similarity", "accuracy")) for gate in failed(result.gates))
 
 
 def _not_built(outcomes: Outcomes) -> tuple[NotBuilt, ...]:

@@ -20,6 +20,8 @@ CONTENTS = "bundle.json"
 REQUIREMENTS = "requirements.txt"
 INSTALL = ("-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--require-hashes", "--no-deps")
 RUNNER = ("-m", "stagelib.runner")
+FAILED, WRONG = 1, 2
+"""The runner's own: a check or a gate failed; the command or the bundle is wrong, or its lock can't be installed."""
 
 
 def main(argv: list[str]) -> int:
@@ -30,17 +32,28 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if options.bundle is None or not zipfile.is_zipfile(options.bundle):
         print(f"error: {options.bundle or 'BUNDLE'} is no zip file, or isn't there", file=sys.stderr)
-        return 2
+        return WRONG
     result = options.out.resolve() / "result.json"
     device = [f"--device={options.device}"] if options.device else []
     # Apart from the results: these are uploaded, and the model need not be.
     with tempfile.TemporaryDirectory(prefix="portwright-bundle-", ignore_cleanup_errors=True) as name:
         root = Path(name) / "bundle"
-        with zipfile.ZipFile(options.bundle) as archive:
-            archive.extractall(root)
-        python = _environment(root)
+        try:
+            with zipfile.ZipFile(options.bundle) as archive:
+                archive.extractall(root)
+            python = _environment(root)
+        except subprocess.CalledProcessError as error:
+            print(f"error: what {REQUIREMENTS} names can't be installed here (code {error.returncode})", file=sys.stderr)
+            return WRONG
+        except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError) as error:
+            print(f"error: {options.bundle} can't be unpacked, or is no bundle: {error!r}", file=sys.stderr)
+            return WRONG
         # bench verifies first, and ends where that fails.
-        return subprocess.run([python, *RUNNER, "bench", f"--out={result}", *device], cwd=root, check=False).returncode
+        code = subprocess.run([python, *RUNNER, "bench", f"--out={result}", *device], cwd=root, check=False).returncode
+        if code not in {0, FAILED, WRONG}:
+            print(f"error: the runner was ended from outside, or by a driver (code {code})", file=sys.stderr)
+            return FAILED
+        return code
 
 
 def _environment(root: Path) -> str:

@@ -104,13 +104,18 @@ def unpack(path: Path, archive: Archive, folder: Path) -> None:
     inside = PurePosixPath(archive.inside).parts
     folder.mkdir(parents=True, exist_ok=True)
     empty = True
-    with (tar_members if archive.kind == "tar" else zip_members)(path) as members:
-        for member in members:
-            parts = split(member.name)
-            if parts[: len(inside)] != inside or len(parts) == len(inside):
-                continue
-            write(member, folder, parts[len(inside) :], inside)
-            empty = False
+    links: list[Path] = []
+    try:
+        with (tar_members if archive.kind == "tar" else zip_members)(path) as members:
+            for member in members:
+                parts = split(member.name)
+                if parts[: len(inside)] != inside or len(parts) == len(inside):
+                    continue
+                write(member, folder, parts[len(inside) :], inside)
+                links += [folder.joinpath(*parts[len(inside) :])] if member.link is not None else []
+                empty = False
+    finally:
+        must_stay(links, folder)
     if empty:
         raise RefusedError(f"{path.name} holds nothing{f' under {archive.inside}' if inside else ''}")
 
@@ -134,7 +139,7 @@ def write(member: Member, folder: Path, parts: tuple[str, ...], inside: tuple[st
     # Never written in place: a file that is there may be the package cache's own, by another name.
     target.unlink(missing_ok=True)
     if member.link is not None:
-        if not stays(member.link, len(parts) - 1):
+        if climbs_out(member.link, len(parts) - 1):
             raise RefusedError(f"{member.name!r} links to {member.link!r}, out of its folder")
         target.symlink_to(member.link)
     elif member.same_as is not None:
@@ -150,14 +155,33 @@ def write(member: Member, folder: Path, parts: tuple[str, ...], inside: tuple[st
         target.chmod(0o755 if member.executable else 0o644)
 
 
-def stays(link: str, depth: int) -> bool:
-    """Whether a relative link from `depth` folders down never climbs above the top."""
+def climbs_out(link: str, depth: int) -> bool:
+    """Whether a link from `depth` folders down is absolute or, by its text alone, climbs above the top."""
     path = PurePosixPath(link.replace("\\", "/"))
     for part in path.parts:
         depth += -1 if part == ".." else 1
         if depth < 0:
-            return False
-    return not path.is_absolute()
+            return True
+    return path.is_absolute()
+
+
+def must_stay(links: list[Path], folder: Path) -> None:
+    """Remove links that lead out of the folder, and refuse the archive for them.
+
+    Asked when all is written: a link's text says nothing where its way goes through another link, before it or after.
+    """
+    top, out = folder.resolve(), []
+    for link in links:
+        try:
+            inside = link.resolve().is_relative_to(top)
+        except (OSError, RuntimeError):  # links in a circle
+            inside = False
+        if link.is_symlink() and not inside:
+            out.append(link)
+    for link in out:
+        link.unlink()
+    if out:
+        raise RefusedError(f"the link {out[0].relative_to(folder).as_posix()!r} leads out of its folder")
 
 
 @contextmanager

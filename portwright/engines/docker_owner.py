@@ -7,6 +7,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ DEADLINE_LABEL = "portwright.deadline"
 UNPRIVILEGED = 65534
 """What a root caller's containers run as: Debian's nobody."""
 MARGIN_S = 600.0
+UNKNOWN = "unknown"
+"""In the place of a machine that can't be told from others."""
 
 
 def labels(seconds: float) -> dict[str, str]:
@@ -49,18 +52,31 @@ def reap(client: docker.DockerClient) -> int:
             if is_dead(volume.attrs.get("Labels") or {})
         ]
         for left in found:
-            left.remove(force=True)
-            count += 1
+            count += _removed(left)
     return count
+
+
+def _removed(left: Container | Volume) -> bool:
+    """Remove a thing; False where another run is faster: it is gone (404), or going or in use (409)."""
+    import docker
+
+    try:
+        left.remove(force=True)
+    except docker.errors.APIError as error:
+        if error.status_code not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+            raise
+        return False
+    return True
 
 
 def is_dead(marks: dict[str, str]) -> bool:
     """Whether nobody waits for a thing with these labels any more."""
     machine, _, rest = marks.get(OWNER_LABEL, "").partition(":")
     pid, _, started = rest.partition(":")
-    if machine == _machine() and pid.isdecimal():
+    if machine == _machine() != UNKNOWN and pid.isdecimal():
         return _started(int(pid)) != started
-    # Another machine's things on a shared engine are not ours to judge before their time is up.
+    # Another machine's things on a shared engine are not ours to judge before their time is up; nor are any where a
+    # machine and its processes can't be told from others, as off Linux.
     deadline = marks.get(DEADLINE_LABEL, "")
     return deadline.isdecimal() and time.time() > int(deadline)
 
@@ -71,7 +87,7 @@ def _machine() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{Path('/proc/self/ns/pid').readlink()}".replace(":", "")
     except OSError:
-        return "unknown"
+        return UNKNOWN
 
 
 def _started(pid: int) -> str:

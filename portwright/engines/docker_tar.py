@@ -48,9 +48,10 @@ def tree(prefix: str, root: Path) -> Iterator[tuple[str, Path]]:
 def extract(blocks: Iterable[bytes], folder: Path) -> None:
     """Write what the engine sent (one top folder, left out) into `folder`.
 
-    EngineError for a name that leads outside, for what is neither file, folder nor link, and for a broken stream.
-    By hand: tarfile's own filters came with Python 3.11.4, and Debian 12 has 3.11.2.
+    EngineError for a name that leads outside or comes twice, for what is neither file, folder nor link, and for a
+    broken stream. By hand: tarfile's own filters came with Python 3.11.4, and Debian 12 has 3.11.2.
     """
+    links: list[Path] = []
     try:
         with tarfile.open(fileobj=io.BufferedReader(_Blocks(blocks), BLOCK), mode="r|") as tar:
             for member in tar:
@@ -58,8 +59,11 @@ def extract(blocks: Iterable[bytes], folder: Path) -> None:
                 if target is not None:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     _write(tar, member, folder, target)
+                    links += [target] if member.issym() else []
     except tarfile.TarError as error:
         raise EngineError("the engine sent files that can't be read", why=str(error)) from None
+    finally:
+        _must_stay(links, folder)
 
 
 def _inside(folder: Path, name: str, member: tarfile.TarInfo) -> Path | None:
@@ -69,12 +73,15 @@ def _inside(folder: Path, name: str, member: tarfile.TarInfo) -> Path | None:
         return None
     target = folder.joinpath(*parts)
     inside = ".." not in parts and not any(parent.is_symlink() for parent in _between(folder, target))
-    if not inside or (member.issym() and not _stays(member.linkname, len(parts) - 1)):
+    if not inside or (member.issym() and _climbs_out(member.linkname, len(parts) - 1)):
         raise EngineError(f"the engine sent {member.name!r}, which leads out of its folder")
     return target
 
 
 def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, target: Path) -> None:
+    # A link there would be written through, and an engine has no reason to send anything but a folder twice.
+    if target.is_symlink() or (target.exists() and not (member.isdir() and target.is_dir())):
+        raise EngineError(f"the engine sent {member.name!r} twice")
     if member.isdir():
         target.mkdir(exist_ok=True)
     elif member.issym():
@@ -88,7 +95,7 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, target: 
             )
         target.hardlink_to(source)
     elif member.isfile() and (content := tar.extractfile(member)) is not None:
-        with target.open("wb") as file:
+        with target.open("xb") as file:
             shutil.copyfileobj(content, file, BLOCK)
         target.chmod(member.mode & 0o777)
     else:
@@ -99,15 +106,34 @@ def _between(folder: Path, target: Path) -> Iterator[Path]:
     return (parent for parent in target.parents if parent != folder and folder in parent.parents)
 
 
-def _stays(link: str, depth: int) -> bool:
-    """Whether a relative link from `depth` folders down never climbs above the top."""
+def _climbs_out(link: str, depth: int) -> bool:
+    """Whether a link from `depth` folders down is absolute or, by its text alone, climbs above the top."""
     if link.startswith("/"):
-        return False
+        return True
     for part in PurePosixPath(link).parts:
         depth += -1 if part == ".." else 1
         if depth < 0:
-            return False
-    return True
+            return True
+    return False
+
+
+def _must_stay(links: Iterable[Path], folder: Path) -> None:
+    """Remove links that lead out of the folder, and raise EngineError for the first of them.
+
+    Asked when all is written: a link's text says nothing where its way goes through another link, before it or after.
+    """
+    top, out = folder.resolve(), []
+    for link in links:
+        try:
+            stays = link.resolve().is_relative_to(top)
+        except (OSError, RuntimeError):  # links in a circle
+            stays = False
+        out += [] if stays else [link]
+    for link in out:
+        link.unlink()
+    if out:
+        name = out[0].relative_to(folder).as_posix()
+        raise EngineError(f"the engine sent the link {name!r}, which leads out of its folder")
 
 
 class _Blocks(io.RawIOBase):

@@ -127,6 +127,16 @@ def test_nothing_leads_out(write: Write, tmp_path: Path, members: dict[str, Any]
     assert not list(tmp_path.rglob("evil"))
 
 
+@BOTH
+@pytest.mark.parametrize("last_first", [False, True])
+def test_no_link_is_left_that_leads_out_through_another(write: Write, tmp_path: Path, *, last_first: bool) -> None:
+    links = {"a/b/c": link("../.."), "s2": link("a/b/c/../victim")}
+    members = dict(reversed(links.items())) if last_first else links
+    with pytest.raises(archives.RefusedError, match="the link 's2' leads out of its folder"):
+        unpack(write(tmp_path, members), tmp_path / "in" / "to")
+    assert not (tmp_path / "in/to/s2").is_symlink()
+
+
 def test_a_second_name_is_one_of_a_file_that_came_before(tmp_path: Path) -> None:
     unpack(write_tar(tmp_path, {"s/a": b"x", "s/b": ("same", "s/a")}), tmp_path / "to", inside="s")
     assert (tmp_path / "to/b").read_bytes() == b"x"

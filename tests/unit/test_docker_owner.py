@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
+import requests
+from docker.errors import APIError, NotFound
 
+from portwright.engines import docker_owner
 from portwright.engines.docker_owner import (
     DEADLINE_LABEL,
     OWNER_LABEL,
@@ -15,8 +20,12 @@ from portwright.engines.docker_owner import (
     labels,
     may_read,
     readable,
+    reap,
     this_owner,
 )
+from portwright.errors import EngineError
+
+NOT_FOUND = 404
 
 
 def test_what_this_process_owns_is_alive() -> None:
@@ -34,6 +43,42 @@ def test_another_machines_are_judged_by_their_deadline_alone(owner: str) -> None
     assert is_dead({OWNER_LABEL: owner, DEADLINE_LABEL: labels(60.0)[DEADLINE_LABEL]}) is False
     assert is_dead({OWNER_LABEL: owner, DEADLINE_LABEL: "1"}) is True
     assert is_dead({OWNER_LABEL: owner}) is False
+
+
+def test_where_machines_can_not_be_told_apart_the_deadline_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docker_owner, "_machine", lambda: docker_owner.UNKNOWN)
+    monkeypatch.setattr(docker_owner, "_started", lambda _: "")
+    assert is_dead(labels(-1e6)) is True
+    assert is_dead(labels(60.0)) is False
+    assert is_dead({**labels(60.0), OWNER_LABEL: f"{docker_owner.UNKNOWN}:1:1"}) is False
+
+
+class Left:
+    """What a killed run left on an engine, removed by another run meanwhile or not."""
+
+    labels: ClassVar[dict[str, str]] = {DEADLINE_LABEL: "1"}
+
+    def __init__(self, status: int | None) -> None:
+        self._status = status
+
+    def remove(self, *, force: bool) -> None:
+        assert force
+        if self._status is not None:
+            response = requests.Response()
+            response.status_code = self._status
+            raise (NotFound if self._status == NOT_FOUND else APIError)("no", response=response)
+
+
+def reaped(*status: int | None) -> int:
+    containers = SimpleNamespace(list=lambda **_: [Left(item) for item in status])
+    client: Any = SimpleNamespace(containers=containers, volumes=SimpleNamespace(list=lambda **_: []))
+    return reap(client)
+
+
+def test_what_another_run_is_removing_is_no_error() -> None:
+    assert reaped(NOT_FOUND, None, 409) == 1
+    with pytest.raises(EngineError):
+        reaped(500)
 
 
 def test_a_root_caller_is_not_root_inside(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,37 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     assert list((tmp_path / "outside").iterdir()) == []
 
 
+LINK_UP = ("top/a/b/c", "../..")
+THROUGH = ("top/s2", "a/b/c/../victim")
+
+
+@pytest.mark.parametrize("links", [[LINK_UP, THROUGH], [THROUGH, LINK_UP]])
+def test_a_link_that_leads_out_through_another_is_refused_and_not_left(
+    tmp_path: Path, links: list[tuple[str, str]]
+) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    (tmp_path / "victim").write_text("the user's")
+    with pytest.raises(EngineError, match="the link 's2', which leads out of its folder"):
+        extract([members(*links)], target)
+    assert not (target / "s2").is_symlink()
+    (tmp_path / "again").mkdir()
+    with pytest.raises(EngineError, match="the link 's2', which leads out of its folder"):
+        extract([members(*links, ("top/s2", None))], tmp_path / "again")
+    assert (tmp_path / "victim").read_text() == "the user's"
+
+
+@pytest.mark.parametrize("second", [None, "b"])
+def test_what_is_there_is_never_written_over(tmp_path: Path, second: str | None) -> None:
+    with pytest.raises(EngineError, match="the engine sent 'top/a' twice"):
+        extract([members(("top/a", second), ("top/a", None))], tmp_path)
+
+
+def test_links_in_a_circle_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="leads out of its folder"):
+        extract([members(("top/a", "b"), ("top/b", "a"))], tmp_path)
+
+
 def test_what_is_linked_from_elsewhere_is_sent_itself(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "bundle.pem").write_text("authority")
@@ -143,10 +174,16 @@ def two_names(name: str, target: str) -> bytes:
 
 
 def one_member(name: str, link: str | None) -> bytes:
+    return members((name, link))
+
+
+def members(*named: tuple[str, str | None]) -> bytes:
+    """A tar of empty files and of links."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        info = tarfile.TarInfo(name)
-        if link is not None:
-            info.type, info.linkname = tarfile.SYMTYPE, link
-        tar.addfile(info, io.BytesIO())
+        for name, link in named:
+            info = tarfile.TarInfo(name)
+            if link is not None:
+                info.type, info.linkname = tarfile.SYMTYPE, link
+            tar.addfile(info, io.BytesIO())
     return buffer.getvalue()

@@ -18,8 +18,9 @@ from stagelib.modelinfo import ModelInfo
 from stagelib.runner import result
 from stagelib.runner.checks import Check
 from stagelib.runner.compatibility import deployable
-from stagelib.runner.contents import BATCHES, REFERENCE, Contents, Execution
+from stagelib.runner.contents import BATCHES, FILE, REFERENCE, UNPACK, Contents, Execution
 from stagelib.runner.session import checks
+from stagelib.stages import benchmark
 
 FAILED, WRONG = 1, 2
 
@@ -29,6 +30,7 @@ def main(argv: list[str]) -> int:
     try:
         contents = Contents.read(options.bundle)
         execution = contents.execution(options.device)
+        params = _params(contents, execution)
         # On Windows a loaded model's file can't be removed: what is left there is the system's to sweep.
         with tempfile.TemporaryDirectory(prefix="portwright-", ignore_cleanup_errors=True) as scratch:
             found = []
@@ -44,10 +46,18 @@ def main(argv: list[str]) -> int:
             if options.command == "verify":
                 print(f"verify: {contents.recipe} is fit to run on {execution.title}")
                 return 0
-            return _bench(options, contents, execution, found, Path(scratch))
+            try:
+                return _bench(options, contents, execution, params, found, Path(scratch))
+            except StageError as error:
+                # The command and the bundle are right: what has just run before has failed while it was measured.
+                return _ended(FAILED, error)
     except StageError as error:
-        print(f"error: {error.message}" + (f"\n  try: {error.hint}" if error.hint else ""), file=sys.stderr)
-        return WRONG
+        return _ended(WRONG, error)
+
+
+def _ended(code: int, error: StageError) -> int:
+    print(f"error: {error.message}" + (f"\n  try: {error.hint}" if error.hint else ""), file=sys.stderr)
+    return code
 
 
 def _options(argv: list[str]) -> argparse.Namespace:
@@ -63,12 +73,24 @@ def _options(argv: list[str]) -> argparse.Namespace:
     return options
 
 
+def _params(contents: Contents, execution: Execution) -> benchmark.Params:
+    """Parameters of the benchmark; StageError for those of another one."""
+    try:
+        return benchmark.Params(runtime=execution.runtime, device=execution.device, **contents.benchmark)
+    except (TypeError, ValueError) as error:
+        raise StageError(f"{FILE}: benchmark: {error}", hint=UNPACK) from None
+
+
 def _bench(
-    options: argparse.Namespace, contents: Contents, execution: Execution, found: list[Check], scratch: Path
+    options: argparse.Namespace,
+    contents: Contents,
+    execution: Execution,
+    params: benchmark.Params,
+    found: list[Check],
+    scratch: Path,
 ) -> int:
     """Measure, and evaluate against fp32 if the bundle brings it; write the result."""
     from stagelib.runtimes.base import find_runtime
-    from stagelib.stages import benchmark
 
     root = options.bundle
     inputs = {"executable": deployable(root, options.variant, scratch / "bench"), "batches": root / BATCHES}
@@ -77,9 +99,8 @@ def _bench(
         inputs["reference"] = reference
     with (scratch / "events").open("w", encoding="utf-8") as events:
         call = Call(stage="benchmark", inputs=inputs, output=scratch, scratch=scratch, events=events)
-        runtime, device = execution.runtime, execution.device
         print("bench: measuring; leave the machine alone meanwhile", flush=True)
-        facts = benchmark.run(call, benchmark.Params(runtime=runtime, device=device, **contents.benchmark)).facts
+        facts = benchmark.run(call, params).facts
         cosines = None
         if reference.is_dir():
             cosines = _similarity(inputs, execution)

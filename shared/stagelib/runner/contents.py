@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from stagelib.api import StageError
 
@@ -21,6 +21,11 @@ VERSION = 1
 CPU = "cpu"
 """The name of what stands in for a device."""
 BLOCK = 1 << 20
+UNPACK = "unpack the bundle again"
+ASKED_OF_GATES = {"placement": ("on", "min_share", "stand_in", "may_stay_on_cpu"), "similarity": ("mean", "min")}
+"""What the runner asks of the recipe's gates, whatever else these hold."""
+_JSON_TYPES = {"str": str, "int": int, "tuple": list, "Mapping": dict}
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,16 +85,29 @@ class Contents:
             hint = "run this in the folder that the bundle was unpacked to, or name it with --bundle"
             raise StageError(f"{folder} holds no {FILE}", hint=hint) from None
         except ValueError as error:
-            raise StageError(f"{folder / FILE} is not JSON: {error}", hint="unpack the bundle again") from None
-        if raw.get("version") != VERSION:
+            raise StageError(f"{folder / FILE} is not JSON: {error}", hint=UNPACK) from None
+        if isinstance(raw, dict) and raw.get("version") != VERSION:
             raise StageError(f"{FILE} is of version {raw.get('version')}, and this runner reads {VERSION}")
-        return cls(
-            **{
-                **raw,
-                "machines": tuple(raw["machines"]),
-                "executions": tuple(Execution(**item) for item in raw["executions"]),
-                "files": {name: FileEntry(**entry) for name, entry in raw["files"].items()},
-            }
+        try:
+            return cls._from(_made(cls, raw))
+        except (KeyError, TypeError) as error:
+            raise StageError(f"{FILE} does not describe a bundle: {error}", hint=UNPACK) from None
+
+    @classmethod
+    def _from(cls, raw: Contents) -> Contents:
+        """The parts in their own types; KeyError or TypeError for what the runner asks for later and isn't there."""
+        for gate, names in ASKED_OF_GATES.items():
+            for name in names:
+                raw.gates[gate][name]
+        for name in (CPU, "device"):
+            raw.golden_min_cosine[name]
+        if not raw.executions:
+            raise TypeError("executions is empty")
+        return replace(
+            raw,
+            machines=tuple(raw.machines),
+            executions=tuple(_made(Execution, item) for item in raw.executions),
+            files={name: _made(FileEntry, entry) for name, entry in raw.files.items()},
         )
 
     def execution(self, name: str | None) -> Execution:
@@ -101,6 +119,18 @@ class Contents:
                 return execution
         known = ", ".join(execution.name for execution in self.executions)
         raise StageError(f"this bundle has no device {name!r}", hint=f"known: {known}")
+
+
+def _made(kind: type[T], raw: Any) -> T:
+    """One of the dataclasses above from JSON; TypeError for a field too many, too few, or of another type."""
+    if not isinstance(raw, dict):
+        raise TypeError(f"{kind.__name__} is {raw!r}")
+    made = kind(**raw)
+    for field in fields(made):  # type: ignore[arg-type] # all kinds are dataclasses
+        expected = _JSON_TYPES[str(field.type).partition("[")[0]]
+        if not isinstance(raw.get(field.name, getattr(made, field.name)), expected):
+            raise TypeError(f"{field.name} is {raw[field.name]!r}")
+    return made
 
 
 def file_digest(path: Path) -> str:

@@ -24,6 +24,7 @@ def checks(
         return
     yield check_platform(contents)
     yield check_packages(root, contents)
+    step = "load"
     try:
         runtime = find_runtime(execution.runtime)
         folder = deployable(root, variant, scratch)
@@ -31,12 +32,14 @@ def checks(
         executed_on = runtime.executed_on(execution.device)
         yield Check(name="load", passed=True, text=f"{execution.title}, by {execution.runtime} ({executed_on})")
         yield from check_variants(folder, session)
+        step = "placement"
         yield check_placement(contents, session, executed_on)
+        step = "golden"
         yield check_golden(root, contents, session, executed_on, limit)
     except StageError as error:
         hints = [error.hint] if error.hint else []
         if execution.name != CPU and any(item.name == CPU for item in contents.executions):
             hints.append(f"--device={CPU} stands in for the device, labelled so")
-        yield Check(name="load", passed=False, text=error.message + (f" (try: {'; '.join(hints)})" if hints else ""))
+        yield Check(name=step, passed=False, text=error.message + (f" (try: {'; '.join(hints)})" if hints else ""))
     except ImportError as error:
-        yield Check(name="load", passed=False, text=f"a package is missing: {error}")
+        yield Check(name=step, passed=False, text=f"a package is missing: {error}")

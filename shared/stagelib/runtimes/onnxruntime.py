@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stagelib import ortrun
 from stagelib.api import Format, StageError, cpu_count
 from stagelib.modelinfo import ModelInfo
 from stagelib.runtimes.base import ExecutedOn, Placed
@@ -67,7 +68,7 @@ class OrtSession:
         self.settings: Mapping[str, str | int | None] = settings
 
     def run(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(batch)), strict=True))
+        return ortrun.answers(self._session, self._outputs, batch)
 
     def placement(self) -> tuple[Placed, ...]:
         # From the partitioner, not from get_providers(): that lists what was asked for even if nothing runs there.

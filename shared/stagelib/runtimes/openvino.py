@@ -101,7 +101,10 @@ class OpenVinoSession:
         self.settings: Mapping[str, str | int | None] = settings
 
     def run(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        results = self._request.infer(dict(batch))
+        try:
+            results = self._request.infer(dict(batch))
+        except RuntimeError as error:
+            raise StageError(f"OpenVINO failed while it ran the model: {error}") from error
         return {name: results[index] for index, name in enumerate(self._outputs)}
 
     def placement(self) -> tuple[Placed, ...]:

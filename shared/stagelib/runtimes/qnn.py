@@ -172,7 +172,7 @@ class QnnSession:
         self.settings: Mapping[str, str | int | None] = settings
 
     def run(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(batch)), strict=True))
+        return ortrun.answers(self._session, self._outputs, batch)
 
     def placement(self) -> tuple[Placed, ...]:
         from stagelib import qnnfiles

@@ -92,7 +92,7 @@ class VitisAiSession:
         """Outputs by name; StageError after the first run where the NPU's device node was never opened."""
         from stagelib import vitisai
 
-        results = dict(zip(self._outputs, self._session.run(self._outputs, dict(batch)), strict=True))
+        results = ortrun.answers(self._session, self._outputs, batch)
         if not self._seen and vitisai.opened_device() is False:
             raise StageError(f"{vitisai.PROVIDER} ran without opening an NPU: it computes on the CPU", hint=DRIVER)
         self._seen = True

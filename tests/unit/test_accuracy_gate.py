@@ -1,0 +1,75 @@
+"""The accuracy gate: a drop within the margin is certified with confidence, or not at all."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portwright.accuracy_gate import accuracy_record, interval, samples_needed
+from portwright.recipe import AccuracyGate
+from portwright.results import Accuracy
+
+
+def found(lost: int, won: int, samples: int) -> Accuracy:
+    """A probe of which fp32 gets 60 % right."""
+    right = round(0.6 * samples)
+    drop = (lost - won) / samples
+    return Accuracy(
+        task="x",
+        fp32=right / samples,
+        optimized=right / samples - drop,
+        drop=drop,
+        drop_interval=(drop, drop),
+        mcnemar_p=1.0,
+        only_fp32=lost,
+        only_optimized=won,
+        train_samples=100,
+        samples=samples,
+        chance=1 / 3,
+    )
+
+
+def test_eight_samples_without_a_difference_are_no_proof_of_half_a_point() -> None:
+    record = accuracy_record(AccuracyGate(max_drop=0.005), found(0, 0, 8))
+    assert record.passed is False
+    assert "too few pairs to certify that: about" in record.reason
+
+
+def test_enough_samples_without_a_difference_are() -> None:
+    assert accuracy_record(AccuracyGate(max_drop=0.005), found(0, 0, 600)).passed is True
+
+
+def test_a_drop_beyond_the_margin_fails_for_itself() -> None:
+    record = accuracy_record(AccuracyGate(max_drop=0.02), found(60, 10, 1000))
+    assert record.passed is False
+    assert "too few" not in record.reason
+    assert "a drop of 5.0 points" in record.reason
+
+
+def test_without_pairs_nothing_can_tell_and_with_too_few_nothing_passes() -> None:
+    gate = AccuracyGate(max_drop=0.05)
+    assert accuracy_record(gate, None, without_pairs=True).passed is None
+    assert accuracy_record(gate, None).passed is False
+
+
+def test_the_interval_is_agresti_and_mins() -> None:
+    # By hand: (7 - 4) / 302, and sqrt(12 - 9 / 302) / 302 for its error.
+    low, high = interval(7, 4, 300)
+    assert low == pytest.approx(3 / 302 - 1.959964 * (12 - 9 / 302) ** 0.5 / 302)
+    assert high == pytest.approx(3 / 302 + 1.959964 * (12 - 9 / 302) ** 0.5 / 302)
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(70, 400), st.floats(0.01, 0.5))
+def test_what_is_said_to_be_needed_would_do(lost: int, won: int, samples: int, margin: float) -> None:
+    needed = samples_needed(lost, won, samples, margin)
+    if needed is None:
+        assert (lost - won) / (samples + 2) >= margin
+        return
+    # As many samples as asked, with differences at the same rate, half samples apart.
+    share_lost, share_won = lost / samples, won / samples
+    low, high = interval(0, 0, needed)
+    assert low <= 0 <= high
+    drop = share_lost - share_won
+    error = 1.959964 * ((share_lost + share_won) / needed) ** 0.5
+    assert drop + error <= margin + 0.05
