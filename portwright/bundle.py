@@ -11,6 +11,7 @@ from portwright.bundle_files import Packed, collect, last_run
 from portwright.bundle_zip import write_zip
 from portwright.device_locks import DeviceLocks, Requirements, load_device_locks
 from portwright.errors import UsageError
+from portwright.locks import Usage
 from portwright.naming import user_path
 from portwright.project import Project
 from portwright.run import Request, load_catalog, resolve
@@ -55,6 +56,11 @@ class Choice:
 
 def bundle(project: Project, request: BundleRequest) -> list[Bundled]:
     """Write the bundles asked for. UsageError for what can't be packed, GateError for a run that was rejected."""
+    with Usage(project.artifacts).in_use():
+        return _bundle(project, request)
+
+
+def _bundle(project: Project, request: BundleRequest) -> list[Bundled]:
     locks, catalog = load_device_locks(project), load_catalog(project)
     asked = Request(targets=request.target or ALL, recipe=request.recipe, model=request.model)
     wanted = resolve(project, catalog, asked)[0]

@@ -56,9 +56,8 @@ class Packed:
 
     @property
     def made_by(self) -> str:
-        """The last of the recipe's stages."""
-        stages: list[dict[str, Any]] = self.manifest["recipe"]["stages"]
-        return str(stages[-1]["stage"])
+        """The last of the recipe's stages that ran: one that wants a vendor's archive is left out without it."""
+        return str(self.manifest["stages"][-1])
 
 
 def last_run(project: Project, wanted: Wanted) -> Packed:
@@ -69,6 +68,8 @@ def last_run(project: Project, wanted: Wanted) -> Packed:
     manifest = views.manifest(wanted.model, recipe.name)
     if manifest is None:
         raise UsageError(f"recipe {recipe.name!r} was not run on model {wanted.model.text}", hint=again)
+    if "stages" not in manifest:
+        raise UsageError(f"the last run of {recipe.name} is an older release's, and doesn't say what ran", hint=again)
     result = read_result(view / RESULT)
     if result.status == "failed":
         reasons = "; ".join(gate.reason for gate in result.gates if gate.passed is False)

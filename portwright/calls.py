@@ -43,6 +43,8 @@ class StageCall:
     toolchain: Toolchain
     device: str
     """The device of `--device` that the call is given; empty for none."""
+    identity: str
+    """Digest of that device's driver and machine; empty for none, or where nobody looked."""
     versions_of: tuple[str, ...]
     modules: tuple[str, ...]
     """Modules of the stage library that run: the key holds a digest of them and of what they import."""

@@ -55,7 +55,13 @@ def find(project: Project, catalog: Catalog, *, everything: bool, older_than_day
         if key not in referred and _touched(store.path(key) / MANIFEST) <= newest
     ]
     current = {f"{item.name}-{item.digest('venv')[:12]}" for item in catalog.toolchains.values()}
-    stale = [path for path in sorted((root / "venvs").glob("*/")) if path.name not in current]
+    # What an archive's fault has changed is not over: with the right file the environment is current again.
+    kept = {item.name for item in catalog.toolchains.values() if item.faults}
+    stale = [
+        path
+        for path in sorted((root / "venvs").glob("*/"))
+        if path.name not in current and path.name.rpartition("-")[0] not in kept
+    ]
     return found + [_removable(path, "virtual environment") for path in stale if _touched(path) <= newest]
 
 

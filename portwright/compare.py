@@ -10,18 +10,16 @@ import random
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from portwright.errors import UsageError
 from portwright.faces import table
-from portwright.gates import failed
+from portwright.findings import Finding, Outcome, bounded, gates, status
 from portwright.labels import ran_on
 from portwright.likeness import unlike
 from portwright.project import Project
-from portwright.results import GateRecord, RunResult, Similarity
+from portwright.results import RunResult, Similarity
 from portwright.sides import Side, find_sides
 
-Outcome = Literal["regression", "improvement", "tie", "not compared"]
 REPEATABILITY = 0.03
 """Two measurements of the same model on the same machine lie within so much of their middle."""
 SAME_COSINE = 1e-4
@@ -31,17 +29,6 @@ SAME_WORST_COSINE = 5e-3
 SAME_SIZE = 0.01
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One figure of both runs."""
-
-    name: str
-    before: str
-    after: str
-    outcome: Outcome
-    why: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +68,28 @@ def _compare(before: Side, after: Side) -> Comparison:
             hint="measure both in the same way: invoke bench, with the same model, data and device",
         )
     findings = [_latency(left, right), *_similarity(before, after), _accuracy(left, right), _size(left, right)]
-    return Comparison(before=before, after=after, findings=(*findings, *_gates(left, right)))
+    return Comparison(before=before, after=after, findings=(*_judgement(before, after), *findings))
+
+
+def _judgement(before: Side, after: Side) -> Iterator[Finding]:
+    """Status and gates, as far as they were judged on these very measurements."""
+    left, right = before.result, after.result
+    if before.judged and after.judged:
+        yield status(left, right)
+        yield from gates(left.gates, right.gates)
+        return
+    sides = " and ".join(name for name, side in (("A", before), ("B", after)) if not side.judged)
+    why = f"{sides} was measured again by a later run, and nothing kept what its gates said"
+    yield Finding(name="status", before="-", after="-", outcome="not compared", why=why)
 
 
 def _latency(left: RunResult, right: RunResult) -> Finding:
     name, shown = "latency over fp32", (_ratio(left), _ratio(right))
     invalid = [side for side, result in (("A", left), ("B", right)) if result.verdict == "invalid"]
     before, after = _widened(left), _widened(right)
+    if invalid == ["B"] and before is not None:
+        why = f"the measurement of B is invalid: {right.verdict_reason}"
+        return Finding(name=name, before=shown[0], after=shown[1], outcome="regression", why=why)
     if invalid or before is None or after is None:
         why = f"the measurement of {' and '.join(invalid)} is invalid" if invalid else "no ratio was measured"
         return Finding(name=name, before=shown[0], after=shown[1], outcome="not compared", why=why)
@@ -118,13 +120,13 @@ def _ratio(result: RunResult) -> str:
 def _similarity(before: Side, after: Side) -> Iterator[Finding]:
     left, right = before.result.similarity, after.result.similarity
     yield _mean_similarity(left, right, before.cosines, after.cosines)
-    yield _bounded("similarity, worst text", left.min, right.min, SAME_WORST_COSINE)
+    yield bounded("similarity, worst text", left.min, right.min, SAME_WORST_COSINE)
 
 
 def _mean_similarity(left: Similarity, right: Similarity, first: Sequence[float], second: Sequence[float]) -> Finding:
     """Text by text where both runs' texts are at hand: the interval of the mean difference, else the difference."""
     name = "similarity, mean"
-    plain = _bounded(name, left.mean, right.mean, SAME_COSINE)
+    plain = bounded(name, left.mean, right.mean, SAME_COSINE)
     finite = left.mean is not None and right.mean is not None
     if plain.outcome == "tie" or not finite or not first or len(first) != len(second):
         return plain
@@ -143,19 +145,6 @@ def paired_interval(first: Sequence[float], second: Sequence[float], seed: int =
     means = sorted(statistics.fmean(draw.choices(differences, k=len(differences))) for _ in range(RESAMPLES))
     tail = round(RESAMPLES * (1 - CONFIDENCE) / 2)
     return means[tail], means[-tail - 1]
-
-
-def _bounded(name: str, before: float | None, after: float | None, same: float) -> Finding:
-    """Higher is better; a difference of at most `same` is none. What is no number is worse than what is one."""
-    shown = ["NaN" if value is None else f"{value:.4f}" for value in (before, after)]
-    outcome: Outcome
-    if before is None or after is None:
-        outcome = "tie" if before is after else "regression" if after is None else "improvement"
-        why = "an embedding is not finite"
-    else:
-        outcome = "regression" if after < before - same else "improvement" if after > before + same else "tie"
-        why = f"at most {same:g} apart" if outcome == "tie" else f"{after - before:+.4f}"
-    return Finding(name=name, before=shown[0], after=shown[1], outcome=outcome, why=why)
 
 
 def _accuracy(left: RunResult, right: RunResult) -> Finding:
@@ -188,36 +177,6 @@ def _size(left: RunResult, right: RunResult) -> Finding:
     shown = [f"{size / 1e6:.1f} MB" for size in (before, after)]
     why = f"at most {SAME_SIZE:.0%} apart" if outcome == "tie" else f"{after / before - 1:+.1%}" if before else ""
     return Finding(name="size", before=shown[0], after=shown[1], outcome=outcome, why=why)
-
-
-def _gates(left: RunResult, right: RunResult) -> Iterator[Finding]:
-    """Gates of both runs whose outcome changed; a limit that moved is said, for then the change may be the limit's."""
-    known = {gate.name: gate for gate in left.gates}
-    broken = {gate.name for gate in failed(right.gates)}
-    for gate in right.gates:
-        before = known.get(gate.name)
-        if before is None and gate.name in broken:
-            why = f"A had no such gate: {gate.reason}"
-            yield Finding(name=f"gate {gate.name}", before="-", after=_told(gate), outcome="not compared", why=why)
-        if before is None or before.passed == gate.passed:
-            continue
-        outcome: Outcome = "not compared"
-        if gate.name in broken:
-            outcome = "regression"
-        elif before.passed is False:
-            outcome = "improvement"
-        moved = f" (the limit was {before.limit:g})" if before.limit != gate.limit else ""
-        yield Finding(
-            name=f"gate {gate.name}",
-            before=_told(before),
-            after=_told(gate),
-            outcome=outcome,
-            why=gate.reason + moved,
-        )
-
-
-def _told(gate: GateRecord) -> str:
-    return {True: "passed", False: "failed", None: "can't tell"}[gate.passed]
 
 
 def _text(item: Comparison) -> str:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from portwright.device_identity import identity
+from portwright.digests import digest_json
 from portwright.errors import EngineError, UsageError
 from portwright.target_file import DeviceSpec, NodeSpec
 
@@ -66,6 +68,13 @@ class Access:
     mounts: tuple[DriverFile, ...] = ()
     environment: tuple[str, ...] = ()
     locked_memory: bool = False
+    identity: tuple[str, ...] = ()
+    """Driver, kernel and machine, a line each: another driver is another device to whatever is kept."""
+
+    @property
+    def identity_digest(self) -> str:
+        """What enters keys and the names of histories; empty where nobody looked."""
+        return digest_json(self.identity) if self.identity else ""
 
     @property
     def groups(self) -> tuple[int, ...]:
@@ -103,7 +112,7 @@ def find(
     UsageError where this system can't have it; EngineError where it isn't there, with what was looked for, what was
     found in its place, and what to install. Windows gives a device to every process by itself: nothing is looked for.
     """
-    here = system or _SYSTEMS.get(sys.platform, sys.platform)
+    here = system or this_system()
     if here not in spec.systems:
         raise UsageError(
             f"device {name!r} ({spec.title}) can't be used on this system",
@@ -119,12 +128,20 @@ def find(
         locked_memory=spec.locked_memory,
     )
     if here == "windows":
-        return access
+        return replace(access, identity=identity(root, here, (), ()))
     nodes, faults = _nodes(spec, root, is_node or is_char_device)
     if faults:
         title = f"device {name!r} ({spec.title}) isn't on this machine"
         raise EngineError(title, why="; ".join(faults), hint=spec.install)
-    return replace(access, nodes=nodes, mounts=tuple(_mounts(spec, root)))
+    mounts = tuple(_mounts(spec, root))
+    drivers = [name for node in nodes if (name := _driver(Path(node.path).name, root))]
+    found = identity(root, here, drivers, [mount.source for mount in mounts])
+    return replace(access, nodes=nodes, mounts=mounts, identity=found)
+
+
+def this_system() -> str:
+    """This operating system, as target.toml names it."""
+    return _SYSTEMS.get(sys.platform, sys.platform)
 
 
 def is_char_device(path: Path) -> bool:

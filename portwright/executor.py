@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -20,14 +19,15 @@ from portwright.disk import storage_error
 from portwright.engines.base import Engine, Job, Outcome
 from portwright.errors import DataError, EngineError, ModelError, StageFailedError
 from portwright.history import History, Measurement, this_host
-from portwright.locks import held
+from portwright.locks import machine_wide
 from portwright.sources import LocalSource, has_links, model_files
 from portwright.stages import StageLibrary
 from portwright.store import Artifact, Manifest, Store
 from portwright.toolchain import Toolchain
 
 AGAIN = "run the same command again"
-MEASURING = f"portwright-measuring-{os.getuid() if hasattr(os, 'getuid') else 0}.lock"
+MEASURING = "portwright-measuring"
+IDENTITY_DIGITS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +92,9 @@ class Shelf:
 
 
 def device_of(call: StageCall) -> str:
-    """The device a measurement asks for, as its history is filed."""
-    return f"{call.params.get('runtime', 'host')}-{call.params.get('device', 'cpu')}"
+    """The device a measurement asks for, as its history is filed: with another driver it is another one."""
+    identity = f"-{call.identity[:IDENTITY_DIGITS]}" if call.identity else ""
+    return f"{call.params.get('runtime', 'host')}-{call.params.get('device', 'cpu')}{identity}"
 
 
 class Executor:
@@ -150,13 +151,13 @@ class Executor:
         return done
 
     def _turn(self, title: str, call: StageCall) -> AbstractContextManager[None]:
-        """One maker a key; and one measurement a machine, whatever the host volume: two would spoil each other."""
+        """One maker a key; and one measurement at a time, whatever the host volume: two would spoil each other."""
 
         def waiting() -> None:
             self.board.line(f"{title}: waiting for another run")
 
         if call.kind == "measurement":
-            return held(Path(tempfile.gettempdir()) / MEASURING, waiting)
+            return machine_wide(MEASURING, waiting)
         return self._shelf.store.locked(call.key, waiting)
 
     def _make(self, title: str, label: str, call: StageCall) -> Done:

@@ -7,11 +7,12 @@ from typing import Any
 
 from portwright.calls import RecipePlan
 
-ORDER = ("scheme", "source", "params", "toolchain", "inputs")
+ORDER = ("scheme", "source", "params", "toolchain", "device", "inputs")
 WORDS = {
     "scheme": "the way keys are made changed",
     "source": "the stage's own source changed",
     "toolchain": "the toolchain changed (Dockerfile, lock, base, or the engine's kind)",
+    "device": "the device's driver, its kernel or the machine changed, or was not looked at",
 }
 
 
@@ -40,7 +41,7 @@ def first_difference(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -
     if before is None:
         return "it was not part of the last run"
     for component in ORDER:
-        if before.get(component) == now[component]:
+        if before.get(component) == now.get(component):
             continue
         if component in WORDS:
             return WORDS[component]

@@ -15,6 +15,9 @@ from portwright.results import RunResult
 from portwright.run import Report, RunSummary
 from portwright.target import Catalog
 
+WORST = 3
+"""Layers named in the terminal; the result holds more."""
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns under headings, as wide as their widest cell."""
@@ -70,7 +73,16 @@ def _failure(report: Report) -> str:
     result = report.result
     assert result is not None
     reasons = "; ".join(f"gate {gate.name}: {gate.reason}" for gate in failed(result.gates))
-    return f"FAILED {result.recipe}: {reasons}"
+    return "\n".join([f"FAILED {result.recipe}: {reasons}", *_worst_layers(result)])
+
+
+def _worst_layers(result: RunResult) -> Iterator[str]:
+    """Where a failed model loses most, and what to try."""
+    if not result.layer_errors:
+        return
+    listed = ", ".join(f"{one.tensor} ({one.op}, adds {one.added:.1%})" for one in result.layer_errors[:WORST])
+    yield f"  loses most at: {listed}"
+    yield "  try: weights per channel, more bits for activations, more calibration texts, or those layers left in float"
 
 
 def rejected(summary: RunSummary) -> list[str]:

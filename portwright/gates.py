@@ -9,6 +9,7 @@ from portwright.accuracy_gate import accuracy_record
 from portwright.placement_gate import executed_record, placed_record
 from portwright.recipe import Gates, RatioGate, SimilarityGate
 from portwright.results import Accuracy, Emulation, ExecutedOn, GateRecord, Placement, Similarity
+from stagelib import limits
 
 MEGABYTE = 1e6
 
@@ -79,24 +80,15 @@ def _emulated(gate: SimilarityGate, found: Findings) -> Iterator[GateRecord]:
 
 
 def _similar(name: str, gate: SimilarityGate, found: Similarity) -> Iterator[GateRecord]:
-    yield _at_least(f"{name}.mean", gate.mean, found.mean, f"mean cosine over {found.samples} texts")
-    yield _at_least(f"{name}.min", gate.min, found.min, "cosine of the worst text")
-
-
-def _at_least(name: str, limit: float, found: float | None, what: str) -> GateRecord:
-    passed = found is not None and found >= limit
-    shown = "not a number" if found is None else f"{found:.4f}"
-    reason = f"{what} is {shown}, at least {limit:g} is asked"
-    return GateRecord(name=name, passed=passed, limit=limit, found=found, reason=reason)
+    for judged in limits.similar(name, (gate.mean, gate.min), (found.mean, found.min), found.samples):
+        yield _record(judged)
 
 
 def _fast_enough(gate: RatioGate, found: Findings) -> GateRecord:
-    """Latency is judged on the device that the gate names, and nowhere else."""
-    ratio = found.latency_ratio
-    ran_on = found.asked or found.executed_on
-    passed: bool | None = ratio is not None and ratio <= gate.max
-    shown = "not measured" if ratio is None else f"{ratio:.3f}"
-    reason = f"latency over fp32 is {shown}, at most {gate.max:g} is asked"
-    if ran_on != gate.on:
-        passed, reason = None, f"latency is judged on {gate.on}, and this ran on {ran_on}"
-    return GateRecord(name="latency_ratio", passed=passed, limit=gate.max, found=ratio, reason=reason)
+    return _record(limits.fast_enough(gate.max, gate.on, found.latency_ratio, found.asked or found.executed_on))
+
+
+def _record(judged: limits.Limit) -> GateRecord:
+    return GateRecord(
+        name=judged.name, passed=judged.passed, limit=judged.limit, found=judged.found, reason=judged.reason
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from portwright.checked import StrictModel
+from stagelib.protocol import protocol
 
 if TYPE_CHECKING:
     from portwright.results import RunResult
@@ -21,7 +22,9 @@ class Protocol(StrictModel):
 
     number: Annotated[int, Field(description="of the measurement protocol; 1 where the measurement names none")] = 1
     inputs_sha256: Annotated[str, Field(description="of the batches that were timed")]
-    evaluation_sha256: Annotated[str, Field(description="of the texts that similarity was judged on")]
+    evaluation_sha256: Annotated[
+        str | None, Field(description="of the texts that similarity was judged on; null where it was not")
+    ]
     batch_size: int
     sequence_length: int
     threads: Annotated[tuple[int, ...], Field(description="of each pass: one pinned, then all")]
@@ -32,18 +35,7 @@ class Protocol(StrictModel):
 
 def protocol_of(benchmark: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Protocol:
     """The protocol of a run from the facts of its two measurements."""
-    threads = [benchmark["environment"].get("threads", 1)]
-    if benchmark.get("all_threads"):
-        threads.append(benchmark["all_threads"]["threads"])
-    return Protocol(
-        number=benchmark.get("protocol", 1),
-        inputs_sha256=benchmark["inputs_sha256"],
-        evaluation_sha256=evaluation["inputs_sha256"],
-        batch_size=benchmark["batch_size"],
-        sequence_length=benchmark["sequence_length"],
-        threads=tuple(threads),
-        baseline=benchmark.get("baseline"),
-    )
+    return Protocol.model_validate(protocol(benchmark, evaluation["inputs_sha256"]))
 
 
 def unlike(left: RunResult, right: RunResult, protocols: tuple[Protocol | None, Protocol | None]) -> list[str]:

@@ -25,7 +25,6 @@ MOST_JOBS = 256
 """GitHub refuses a matrix of more."""
 RUN_FILES = ("result.json", "measurements.jsonl", "manifest.json")
 DEVICE_FILES = ("device-results/",)
-BUNDLES = "artifacts/bundles/"
 
 
 class Row(StrictModel):
@@ -86,7 +85,8 @@ def image_rows(catalog: Catalog) -> list[ImageRow]:
 
 def image_key(catalog: Catalog, target: Target) -> str:
     """A cache key that changes with any toolchain of the target, and with nothing else."""
-    digests = {name: catalog.toolchains[name].digest("docker") for name in target.file.toolchains}
+    toolchains = [catalog.toolchains[name] for name in target.toolchains]
+    digests = {toolchain.name: toolchain.digest("docker") for toolchain in toolchains if toolchain.has_image}
     return f"portwright-images-{digest_json(digests)[:16]}"
 
 

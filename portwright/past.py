@@ -188,8 +188,11 @@ def _measured(root: Path, key: str) -> Iterator[Measurement]:
 
 
 def _beside(root: Path, key: str, benchmark: Measurement) -> Measurement | None:
-    """The evaluation of the same run, else the newest one before it on the same device and host, else any."""
-    found = [item for item in _measured(root, key) if (item.device, item.host) == (benchmark.device, benchmark.host)]
+    """The evaluation of the same run, else the newest one before it on the same host, else any there.
+
+    Its key says what executed: it judges embeddings, which are keyed by their runtime and device.
+    """
+    found = [item for item in _measured(root, key) if item.host == benchmark.host]
     if same := [item for item in found if item.run == benchmark.run]:
         return same[-1]
     before = [item for item in found if item.taken <= benchmark.taken] or found

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from portwright.calls import CallInput, RecipePlan, StageCall
 from portwright.chain import check_chain, executable
 from portwright.checked import invalid
+from portwright.devices import Access
 from portwright.digests import digest_json
 from portwright.engines.base import EngineKind
 from portwright.errors import ModelError, RecipeError
@@ -39,12 +40,18 @@ class Planner:
         model: ModelSource,
         data: LocalSource | None,
         device: str | None = None,
+        access: Access | None = None,
     ) -> RecipePlan:
         """The plan of a recipe; `model` and `data` may stand in for the recipe's own.
 
-        UsageError for a device that the target doesn't declare.
+        `access` is the device as it is on this machine: without it the plan is for no driver, and finds nothing that
+        was made on the device.
+        UsageError for a device that the target doesn't declare; RecipeError for a vendor archive of its toolchains that
+        is there and can't be taken.
         """
-        return _RecipePlanner(self, target, recipe, device).plan(model, data)
+        self._catalog.check_archives(target)
+        execution = target.execution(device, access.identity_digest if access else "")
+        return _RecipePlanner(self, target, recipe, execution).plan(model, data)
 
     def call(
         self,
@@ -78,6 +85,10 @@ class Planner:
             "inputs": {role: given_input.identity for role, given_input in inputs.items()},
             "toolchain": self._toolchain_digest(toolchain),
         }
+        identity = execution.identity if stage_of.runtime else ""
+        if identity and stage_of.kind == "artifact":
+            # A measurement's key is the same on every device: its history is filed by device.
+            components["device"] = identity
         return StageCall(
             key=digest_json(components),
             stage=stage,
@@ -87,6 +98,7 @@ class Planner:
             inputs=inputs,
             toolchain=toolchain,
             device=execution.asked if stage_of.runtime else "",
+            identity=identity,
             modules=modules,
             versions_of=self._catalog.needs(stage, execution),
             components=components,
@@ -136,12 +148,12 @@ def baseline(stand_in: Execution) -> Execution:
 class _RecipePlanner:
     """The roles of one recipe, filled from the front to the end."""
 
-    def __init__(self, planner: Planner, target: Target, recipe: Recipe, device: str | None) -> None:
+    def __init__(self, planner: Planner, target: Target, recipe: Recipe, execution: Execution) -> None:
         self._planner = planner
         self._target = target
         self._recipe = recipe
         self._stand_in = target.stand_in
-        self._execution = target.execution(device)
+        self._execution = execution
         self._roles: dict[str, CallInput] = {}
 
     def plan(self, model: ModelSource, data: LocalSource | None) -> RecipePlan:

@@ -151,6 +151,9 @@ class Emulation(StrictModel):
     variant: Annotated[str, Field(description="the file that was run")] = ""
     similarity: Similarity
     placement: tuple[Placed, ...] = ()
+    inferred: Annotated[str, Field(description="what the result says of the compiled model without having run it")] = (
+        "similarity and accuracy: judged on the model it was compiled from"
+    )
 
 
 class NotBuilt(StrictModel):

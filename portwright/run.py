@@ -9,7 +9,7 @@ from pathlib import Path
 
 from portwright.board import Board
 from portwright.calls import RecipePlan, StageCall
-from portwright.devices import Access, find
+from portwright.devices import Access, find, this_system
 from portwright.digests import DigestMemory
 from portwright.engines.base import Engine, EngineKind
 from portwright.engines.choose import ENGINE_KINDS, choose, open_engine, parse_kind
@@ -111,7 +111,7 @@ def resolve(project: Project, catalog: Catalog, request: Request, *, look: bool 
 def plans_for(catalog: Catalog, wanted: Sequence[Wanted], kind: EngineKind) -> list[RecipePlan]:
     """The plans of all recipes for one kind of engine."""
     planner = Planner(catalog, kind)
-    return [planner.plan(item.target, item.recipe, item.model, item.data, item.device) for item in wanted]
+    return [planner.plan(item.target, item.recipe, item.model, item.data, item.device, item.access) for item in wanted]
 
 
 def run(project: Project, request: Request, board: Board) -> RunSummary:
@@ -156,16 +156,23 @@ def _nothing_to_do(project: Project, wanted: Sequence[Wanted], plans: Sequence[R
 
 
 def build(project: Project, targets: str, engine: str | None, board: Board) -> list[str]:
-    """Build the toolchains of targets; their names. EngineError where one can't be built."""
+    """Build the toolchains of targets; their names. EngineError where one can't be built.
+
+    Those of a device that this system can't have are left out, and for containers those that no image is of.
+    """
     catalog = load_catalog(project)
-    names = dict.fromkeys(name for target in catalog.select(targets) for name in target.file.toolchains)
+    selected = catalog.select(targets)
+    for target in selected:
+        catalog.check_archives(target)
     choice = choose(parse_kind(engine))
     board.line(f"engine: {choice.kind} ({choice.why})")
-    with _engine(project, choice.kind) as opened:
+    wanted = dict.fromkeys(name for target in selected for name in target.toolchains_on(this_system()))
+    names = [name for name in wanted if choice.kind != "docker" or catalog.toolchains[name].has_image]
+    with Usage(project.artifacts).in_use(), _engine(project, choice.kind) as opened:
         executor = Executor(Shelf(project.artifacts), opened, board, project.shared)
         for name in names:
             executor.prepare(catalog.toolchains[name])
-    return list(names)
+    return names
 
 
 def _run_one(

@@ -126,11 +126,12 @@ def build_result(outcomes: Outcomes) -> RunResult:
 
 
 def about(outcomes: Outcomes) -> dict[str, Any]:
-    """What `manifest.json` says beside its files: tool versions, toolchains, recipe and keys."""
+    """What `manifest.json` says beside its files: tool versions, toolchains, recipe, its stages that ran, keys."""
     plan = outcomes.plan
     return {
         "recipe": plan.recipe.model_dump(mode="json", by_alias=True),
         "model": {"source": plan.model.text, "digest": outcomes.model_digest()},
+        "stages": [call.stage for call in plan.chain],
         "engine": plan.engine,
         "toolchains": {call.toolchain.name: call.toolchain.digest(plan.engine) for call in plan.calls},
         "versions": {item.call.toolchain.name: {} for item in outcomes.all} | _versions(outcomes),

@@ -24,6 +24,8 @@ class Execution:
     """Searched in order for what runs on it."""
     asked: str = ""
     """The device of `--device`; empty where something stands in for one."""
+    identity: str = ""
+    """Digest of that device's driver and machine; empty where nobody looked."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,16 @@ class Target:
     @property
     def name(self) -> str:
         return self.file.name
+
+    @property
+    def toolchains(self) -> tuple[str, ...]:
+        """Every toolchain that it runs stages in, its devices' own included; each once."""
+        return self.toolchains_on(None)
+
+    def toolchains_on(self, system: str | None) -> tuple[str, ...]:
+        """Those that a system can have: without the devices that aren't for it. None for every system."""
+        devices = [spec for spec in self.file.devices.values() if system is None or system in spec.systems]
+        return tuple(dict.fromkeys([*self.file.toolchains, *(name for spec in devices for name in spec.toolchains)]))
 
     @property
     def stand_in(self) -> Execution:
@@ -57,13 +69,15 @@ class Target:
             raise UsageError(f"target {self.name!r} has no device {name!r}", hint=known)
         return self.file.devices[name]
 
-    def execution(self, device: str | None) -> Execution:
-        """What executes: the device asked for, or what stands in for one."""
+    def execution(self, device: str | None, identity: str = "") -> Execution:
+        """What executes: the device asked for, with the identity that it has on this machine, or a stand-in."""
         if device is None:
             return self.stand_in
         spec = self.device(device)
         toolchains = (*spec.toolchains, *(name for name in self.file.toolchains if name not in spec.toolchains))
-        return Execution(runtime=spec.runtime, device=spec.device, toolchains=toolchains, asked=device)
+        return Execution(
+            runtime=spec.runtime, device=spec.device, toolchains=toolchains, asked=device, identity=identity
+        )
 
 
 class Catalog:
@@ -167,6 +181,12 @@ class Catalog:
                 raise RecipeError(
                     f"recipe {recipe.path}: stages[{index}]: {error.message}", why=error.why, hint=error.hint
                 ) from None
+
+    def check_archives(self, target: Target) -> None:
+        """RecipeError for a vendor archive that is there for one of the target's toolchains, and can't be taken."""
+        for name in target.toolchains:
+            for fault in self.toolchains[name].faults:
+                raise fault
 
     def missing_archive(self, declaration: Declaration, target: Target) -> ArchiveSpec | None:
         """The vendor archive that a stage can't do without and that isn't there; None if nothing is missing.

@@ -37,6 +37,8 @@ class Toolchain:
     folder: Path
     archives: tuple[PresentArchive, ...] = ()
     """Vendor archives that are built into it: those that are there."""
+    faults: tuple[RecipeError, ...] = ()
+    """What is wrong with archives that are there and can't be taken: a target that uses it raises them."""
 
     @property
     def lock(self) -> Path:
@@ -102,7 +104,7 @@ class Toolchain:
 
     def read_again(self) -> Toolchain:
         """The same toolchain, its files not read yet: a digest that differs tells of an edit."""
-        return Toolchain(self.name, self.folder, self.archives)
+        return Toolchain(self.name, self.folder, self.archives, self.faults)
 
     @cached_property
     def _files(self) -> dict[str, str]:
@@ -138,7 +140,7 @@ def load_toolchains(folder: Path, archives: Archives | None = None) -> dict[str,
     there = archives or Archives()
     folders = {path.parent for name in (DOCKERFILE, SOURCE) for path in folder.glob(f"*/{name}")}
     found = {
-        path.name: Toolchain(path.name, path, there.built_into(path.name))
+        path.name: Toolchain(path.name, path, there.built_into(path.name), there.refused_for(path.name))
         for path in sorted(folders)
         if path.name != BASE
     }

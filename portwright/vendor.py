@@ -45,11 +45,24 @@ class MissingArchive:
 
 
 @dataclass(frozen=True)
+class RefusedArchive:
+    """A file that is there and can't be taken, with the reason: raised when a target is asked for that would use it."""
+
+    spec: ArchiveSpec
+    fault: RecipeError
+
+
+@dataclass(frozen=True)
 class Archives:
-    """What of the targets' vendor archives is there, and what isn't."""
+    """What of the targets' vendor archives is there, what isn't, and what is there and can't be taken."""
 
     present: tuple[PresentArchive, ...] = ()
     missing: tuple[MissingArchive, ...] = ()
+    refused: tuple[RefusedArchive, ...] = ()
+
+    def refused_for(self, toolchain: str) -> tuple[RecipeError, ...]:
+        """What is wrong with those that are there for a toolchain and can't be taken."""
+        return tuple(archive.fault for archive in self.refused if archive.spec.toolchain == toolchain)
 
     def built_into(self, toolchain: str) -> tuple[PresentArchive, ...]:
         """Those that are there for a toolchain, by name."""
@@ -70,19 +83,21 @@ def manifest(places: Mapping[PresentArchive, str | Path]) -> bytes:
 def find_archives(targets: Path, folder: Path, memory: DigestMemory) -> Archives:
     """The archives that `targets/*/target.toml` declare, those in `folder` verified.
 
-    RecipeError for a file that is there with another digest, for one that no digest is declared for, and where two
-    targets name one archive differently. One that isn't there is no error.
+    A file that is there with another digest, or that no digest is declared for, is refused: that stops the targets
+    that would use it, and no other. RecipeError where two targets name one archive differently.
     """
     present: list[PresentArchive] = []
     missing: list[MissingArchive] = []
+    refused: list[RefusedArchive] = []
     for spec, owners in _declared(targets):
         path = folder / spec.file
-        if path.is_file():
-            _verify(spec, path, targets / owners[0] / TARGET_FILE, memory.file(path))
-            present.append(PresentArchive(spec, path.absolute()))
-        else:
+        if not path.is_file():
             missing.append(MissingArchive(spec, owners, folder))
-    return Archives(tuple(present), tuple(missing))
+        elif fault := _fault(spec, path, targets / owners[0] / TARGET_FILE, memory.file(path)):
+            refused.append(RefusedArchive(spec, fault))
+        else:
+            present.append(PresentArchive(spec, path.absolute()))
+    return Archives(tuple(present), tuple(missing), tuple(refused))
 
 
 def _declared(targets: Path) -> list[tuple[ArchiveSpec, tuple[str, ...]]]:
@@ -103,17 +118,19 @@ def _declared(targets: Path) -> list[tuple[ArchiveSpec, tuple[str, ...]]]:
     return list(found.values())
 
 
-def _verify(spec: ArchiveSpec, path: Path, target: Path, digest: str) -> None:
+def _fault(spec: ArchiveSpec, path: Path, target: Path, digest: str) -> RecipeError | None:
+    """What is wrong with a file, if anything."""
     if not spec.sha256:
-        raise RecipeError(
+        return RecipeError(
             f"vendor archive {path} is not pinned",
             why=f"{target} gives no SHA-256 for {spec.name!r}, and what nobody vouches for is never built in",
             hint=f'compare its digest with the vendor\'s and write it there: sha256 = "{digest}"; '
             f"or take the file out of {path.parent}",
         )
     if digest != spec.sha256:
-        raise RecipeError(
+        return RecipeError(
             f"vendor archive {path} is not the one that {target} names",
             why=f"its SHA-256 is {digest}, expected is {spec.sha256} ({spec.title} {spec.version})",
             hint=f"fetch it again ({spec.source}), or take it out of {path.parent}",
         )
+    return None

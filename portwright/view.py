@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from portwright.digests import digest_file
 from portwright.disk import read_json, remove_tree, storage_error, sync_folder, sync_tree, write_synced
+from portwright.gates import failed
 from portwright.results import RunResult
 from portwright.sources import ModelSource
 from portwright.store import Artifact
@@ -87,7 +88,7 @@ class Views:
         try:
             _link_tree(deploy.files, fresh / DEPLOY)
             if result.status == "failed":
-                reasons = [gate.reason for gate in result.gates if not gate.passed]
+                reasons = [f"{gate.name}: {gate.reason}" for gate in failed(result.gates)]
                 text = "Don't ship this: a gate failed.\n" + "\n".join(reasons) + "\n"
                 write_synced(fresh / DEPLOY / REJECTED, text)
             write_synced(fresh / RESULT, result.model_dump_json(indent=2) + "\n")

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
                 archive.extractall(root)
             python = _environment(root)
         except subprocess.CalledProcessError as error:
-            print(f"error: what {REQUIREMENTS} names can't be installed here (code {error.returncode})", file=sys.stderr)
+            print(f"error: can't install what {REQUIREMENTS} names (code {error.returncode})", file=sys.stderr)
             return WRONG
         except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError) as error:
             print(f"error: {options.bundle} can't be unpacked, or is no bundle: {error!r}", file=sys.stderr)

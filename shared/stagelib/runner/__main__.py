@@ -130,7 +130,7 @@ def _similarity(inputs: Mapping[str, Path], execution: Execution) -> dict[str, A
     runtime = find_runtime(execution.runtime)
     left = embed_rows(runtime.load(inputs["executable"], device=execution.device, threads=None), rows, size)
     right = embed_rows(onnxruntime.load(inputs["reference"], threads=None), rows, size)
-    return similarity.summarize(similarity.cosines(left, right))
+    return {**similarity.summarize(similarity.cosines(left, right)), "inputs_sha256": batches.digest(rows)}
 
 
 if __name__ == "__main__":

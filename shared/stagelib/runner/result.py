@@ -6,10 +6,13 @@ import datetime
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from stagelib import limits
 from stagelib.modelinfo import ModelInfo
+from stagelib.protocol import protocol
 from stagelib.runner.checks import Check, locked_versions
 from stagelib.runner.contents import DEPLOY, HOST_RESULT, Contents, Execution
 from stagelib.runtimes.base import ExecutedOn
@@ -43,10 +46,10 @@ def build(
     """The result. `facts` are the benchmark's, `cosines` those of the evaluation against fp32, if that came along."""
     host = json.loads((root / HOST_RESULT).read_text(encoding="utf-8"))
     gates = [_gate(check) for check in checks if check.limit is not None]
-    gates += _against_fp32(contents.gates, cosines, facts) if cosines else []
+    asked = "" if executed_on == "cpu" else execution.name
+    gates += _against_fp32(contents.gates, cosines, facts, asked or executed_on) if cosines else []
     environment = {**facts["environment"], "platform": contents.platform, "checks": [check.line() for check in checks]}
     environment["versions"] = {**environment["versions"], **locked_versions(root)}
-    stand_in = executed_on == "cpu"
     return {
         **{name: host[name] for name in KEPT if name in host},
         "stages": [{**stage, "cached": True} for stage in host["stages"]],
@@ -56,16 +59,17 @@ def build(
             "stage": contents.made_by,
             "format": ModelInfo.read(root / DEPLOY).format,
             "deployable": True,
-            "asked": "" if stand_in else execution.name,
+            "asked": asked,
         },
         "executed_on": executed_on,
-        "device": str(environment["cpu_model"]) if stand_in else execution.title,
+        "device": execution.title if asked else str(environment["cpu_model"]),
         "measured": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **{name: facts[name] for name in ("latency_ms", "baseline_latency_ms", "latency_ratio", "verdict")},
         "latency_ratio_interval": facts["latency_ratio_interval"],
         "throughput": facts["throughput"],
         "all_threads": _all_threads(facts["all_threads"]),
         "verdict_reason": facts["verdict_reason"],
+        "protocol": protocol(facts, cosines["inputs_sha256"] if cosines else None),
         "similarity": _similarity(cosines) if cosines else NOTHING_COMPARED,
         "placement": {"runtime": execution.runtime, "nodes": facts["placement"]},
         "gates": gates,
@@ -85,7 +89,8 @@ def _gate(check: Check) -> dict[str, Any]:
 
 
 def _similarity(cosines: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _finite(value) for name, value in cosines.items() if not isinstance(value, list)}
+    kept = ("mean", "min", "samples")
+    return {name: _finite(cosines[name]) for name in kept}
 
 
 def _all_threads(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -94,26 +99,15 @@ def _all_threads(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _against_fp32(
-    gates: Mapping[str, Any], cosines: Mapping[str, Any], facts: Mapping[str, Any]
+    gates: Mapping[str, Any], cosines: Mapping[str, Any], facts: Mapping[str, Any], ran_on: str
 ) -> list[dict[str, Any]]:
     """The recipe's gates that need the fp32 reference."""
-    asked, texts = gates["similarity"], f"cosine with fp32 over {cosines['samples']} texts"
-    records = [
-        _limit(f"similarity.{name}", asked[name], _finite(cosines[name]), f"{name} {texts}", most=False)
-        for name in ("mean", "min")
-    ]
-    if gates.get("latency_ratio"):
-        ratio = None if facts["verdict"] == "invalid" else facts["latency_ratio"]
-        limit = gates["latency_ratio"]["max"]
-        records.append(_limit("latency_ratio", limit, ratio, "latency over fp32", most=True))
-    return records
-
-
-def _limit(name: str, limit: float, found: float | None, what: str, *, most: bool) -> dict[str, Any]:
-    passed = found is not None and (found <= limit if most else found >= limit)
-    shown = "not a number" if found is None else f"{found:.4f}"
-    reason = f"{what} is {shown}, at {'most' if most else 'least'} {limit:g} is asked"
-    return {"name": name, "passed": passed, "limit": limit, "found": found, "reason": reason}
+    asked, found = gates["similarity"], (_finite(cosines["mean"]), _finite(cosines["min"]))
+    judged = list(limits.similar("similarity", (asked["mean"], asked["min"]), found, cosines["samples"]))
+    if ratio := gates.get("latency_ratio"):
+        measured = None if facts["verdict"] == "invalid" else facts["latency_ratio"]
+        judged.append(limits.fast_enough(ratio["max"], ratio["on"], measured, ran_on))
+    return [asdict(one) for one in judged]
 
 
 def _finite(value: Any) -> Any:

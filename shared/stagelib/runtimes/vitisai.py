@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stagelib import ortrun
 from stagelib.api import Format, StageError
 from stagelib.modelinfo import ModelInfo
 from stagelib.runtimes.base import ExecutedOn, Placed
