@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from portwright.accuracy_gate import interval
 from portwright.errors import UsageError
 from portwright.faces import table
 from portwright.findings import Finding, Outcome, bounded, gates, status
@@ -26,6 +27,10 @@ SAME_COSINE = 1e-4
 """Difference of mean cosines that is none: gates and tables show as many digits."""
 SAME_WORST_COSINE = 5e-3
 """The worst text is one text: it moves where the mean doesn't."""
+SAME_CENTRED = 2e-3
+"""Taking off what all texts have in common spreads the rest: what is chance in the mean is more here."""
+SAME_NEAREST = 0.05
+"""Of 64 texts, three: each is one text that may as well lie nearest to another."""
 SAME_SIZE = 0.01
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -72,15 +77,16 @@ def _compare(before: Side, after: Side) -> Comparison:
 
 
 def _judgement(before: Side, after: Side) -> Iterator[Finding]:
-    """Status and gates, as far as they were judged on these very measurements."""
+    """Status and gates, as far as they were judged on these very measurements; placement holds for every one."""
     left, right = before.result, after.result
-    if before.judged and after.judged:
+    unjudged = [name for name, side in (("A", before), ("B", after)) if not side.judged]
+    if not unjudged:
         yield status(left, right)
         yield from gates(left.gates, right.gates)
         return
-    sides = " and ".join(name for name, side in (("A", before), ("B", after)) if not side.judged)
-    why = f"{sides} was measured again by a later run, and nothing kept what its gates said"
+    why = f"no run recorded what the gates said of {' and '.join(unjudged)}: placement's alone are compared"
     yield Finding(name="status", before="-", after="-", outcome="not compared", why=why)
+    yield from gates(*([gate for gate in side.gates if gate.name.startswith("placement")] for side in (left, right)))
 
 
 def _latency(left: RunResult, right: RunResult) -> Finding:
@@ -121,6 +127,10 @@ def _similarity(before: Side, after: Side) -> Iterator[Finding]:
     left, right = before.result.similarity, after.result.similarity
     yield _mean_similarity(left, right, before.cosines, after.cosines)
     yield bounded("similarity, worst text", left.min, right.min, SAME_WORST_COSINE)
+    if left.centred_mean is not None and right.centred_mean is not None:
+        yield bounded("similarity, centred", left.centred_mean, right.centred_mean, SAME_CENTRED)
+    if left.nearest_agreement is not None and right.nearest_agreement is not None:
+        yield bounded("nearest text agrees", left.nearest_agreement, right.nearest_agreement, SAME_NEAREST)
 
 
 def _mean_similarity(left: Similarity, right: Similarity, first: Sequence[float], second: Sequence[float]) -> Finding:
@@ -148,23 +158,20 @@ def paired_interval(first: Sequence[float], second: Sequence[float], seed: int =
 
 
 def _accuracy(left: RunResult, right: RunResult) -> Finding:
-    """By the intervals of the drop against fp32, which are paired themselves."""
+    """By the intervals of the drop against fp32, which are paired themselves, and those that the gate judges by."""
     name, before, after = "accuracy drop", left.accuracy, right.accuracy
     if before is None or after is None:
         shown = ["-" if item is None else f"{100 * item.drop:+.2f}" for item in (before, after)]
         return Finding(name=name, before=shown[0], after=shown[1], outcome="not compared", why="not judged in both")
+    first, second = (interval(item.only_fp32, item.only_optimized, item.samples) for item in (before, after))
     shown = [
-        f"{100 * item.drop:+.2f} ({100 * item.drop_interval[0]:+.2f} to {100 * item.drop_interval[1]:+.2f}) points"
-        for item in (before, after)
+        f"{100 * item.drop:+.2f} ({100 * low:+.2f} to {100 * high:+.2f}) points"
+        for item, (low, high) in ((before, first), (after, second))
     ]
     if (before.task, before.samples) != (after.task, after.samples):
         why = "another task or other samples"
         return Finding(name=name, before=shown[0], after=shown[1], outcome="not compared", why=why)
-    worse, better = (
-        after.drop_interval[0] > before.drop_interval[1],
-        after.drop_interval[1] < before.drop_interval[0],
-    )
-    outcome: Outcome = "regression" if worse else "improvement" if better else "tie"
+    outcome: Outcome = "regression" if second[0] > first[1] else "improvement" if second[1] < first[0] else "tie"
     why = "intervals overlap" if outcome == "tie" else "intervals lie apart"
     return Finding(name=name, before=shown[0], after=shown[1], outcome=outcome, why=why)
 

@@ -9,14 +9,16 @@ from portwright.calls import RecipePlan, unique
 from portwright.errors import UsageError
 from portwright.executor import Shelf
 from portwright.gates import failed
+from portwright.labels import ran_on
 from portwright.naming import suggestion
 from portwright.project import Project
 from portwright.results import RunResult
 from portwright.run import Report, RunSummary
 from portwright.target import Catalog
 
-WORST = 3
-"""Layers named in the terminal; the result holds more."""
+REMEDY = "  try: weights per channel, more bits for activations, more calibration texts, or those layers left in float"
+HEADER = ("target", "recipe", "status", "ran on", "p50 ms", "of fp32", "similarity", "min", "drop", "MB", "measured")
+MINUTES = len("2026-11-24T18:22")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -30,11 +32,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def run_text(project: Project, summary: RunSummary) -> str:
     """The end of a run: reasons of failures first, then the table, then where everything lies."""
-    parts = [_failure(report) for report in summary.reports if report.result and report.result.status == "failed"]
     finished = [report for report in summary.reports if report.result]
+    parts = [line for report in finished for line in _failure(report)]
     if finished:
-        header = ("target", "recipe", "status", "ran on", "p50 ms", "of fp32", "similarity", "min", "MB", "measured")
-        parts.append(table(header, [_row(report) for report in finished]))
+        parts.append(table(HEADER, [_row(report) for report in finished]))
     parts += _notes(summary)
     parts += [f"{report.wanted.recipe.name}: {project.show(report.view)}" for report in finished if report.view]
     if finished and all(report.nothing_ran for report in summary.reports):
@@ -49,40 +50,27 @@ def _row(report: Report) -> tuple[str, ...]:
         result.target,
         result.recipe,
         result.status,
-        _ran_on(result),
+        ran_on(result).text,
         f"{result.latency_ms.p50:.2f}" if result.latency_ms else "-",
         f"{result.latency_ratio:.3f}" if result.latency_ratio is not None else "-",
         _cosine(result.similarity.mean),
         _cosine(result.similarity.min),
+        readback.drop(result),
         f"{result.size_bytes / 1e6:.1f}",
-        result.measured.replace("+00:00", "Z"),
+        f"{result.measured[:MINUTES]}Z",
     )
-
-
-def _ran_on(result: RunResult) -> str:
-    """`device`, or what stood in for it: never the one for the other."""
-    standing_in = any(gate.name == "placement" and gate.passed is None for gate in result.gates)
-    return f"{result.executed_on} (stand-in)" if standing_in else result.executed_on
 
 
 def _cosine(value: float | None) -> str:
     return "NaN" if value is None else f"{value:.4f}"
 
 
-def _failure(report: Report) -> str:
+def _failure(report: Report) -> list[str]:
+    """A line a reason, and what to try; none for a run that passed."""
     result = report.result
     assert result is not None
-    reasons = "; ".join(f"gate {gate.name}: {gate.reason}" for gate in failed(result.gates))
-    return "\n".join([f"FAILED {result.recipe}: {reasons}", *_worst_layers(result)])
-
-
-def _worst_layers(result: RunResult) -> Iterator[str]:
-    """Where a failed model loses most, and what to try."""
-    if not result.layer_errors:
-        return
-    listed = ", ".join(f"{one.tensor} ({one.op}, adds {one.added:.1%})" for one in result.layer_errors[:WORST])
-    yield f"  loses most at: {listed}"
-    yield "  try: weights per channel, more bits for activations, more calibration texts, or those layers left in float"
+    lines = [f"FAILED {result.recipe}: {line}" for line in readback.reasons(result)]
+    return [*lines, *([REMEDY] if result.layer_errors else [])] if result.status == "failed" else []
 
 
 def rejected(summary: RunSummary) -> list[str]:
@@ -96,10 +84,8 @@ def rejected(summary: RunSummary) -> list[str]:
 
 
 def _notes(summary: RunSummary) -> list[str]:
-    notes = [
-        "p50 ms: one inference on one pinned CPU thread; of fp32: its ratio to ONNX Runtime fp32, run in turn with it.",
-    ]
     results = [report.result for report in summary.reports if report.result]
+    notes = list(_legend(results))
     for result in results:
         if result.model.synthetic:
             notes.append(f"{result.recipe}: random weights: similarity says nothing about a trained model.")
@@ -108,15 +94,35 @@ def _notes(summary: RunSummary) -> list[str]:
         if result.verdict and result.verdict != "valid":
             notes.append(f"{result.recipe}: the measurement is {result.verdict}: {result.verdict_reason}")
         notes += [f"{result.recipe}: {line}" for line in _unlike_the_device(result)]
-    return notes if results else []
+    return notes
+
+
+def _legend(results: Sequence[RunResult]) -> Iterator[str]:
+    """What the table's columns mean, as far as anything stands in them."""
+    timed = [result for result in results if result.latency_ms]
+    if timed:
+        on_cpu = [result.executed_on == "cpu" for result in timed]
+        where = " on one pinned CPU thread" if all(on_cpu) else ", on a CPU by one pinned thread" if any(on_cpu) else ""
+        yield f"p50 ms: one inference{where}; of fp32: its ratio to ONNX Runtime fp32, run in turn with it."
+    if any(result.accuracy for result in results):
+        yield "drop: accuracy lost against fp32, in points, of a classifier on the embeddings."
 
 
 def _unlike_the_device(result: RunResult) -> Iterator[str]:
     """What a reader must know before taking a figure for the device's."""
     if not result.executed.deployable:
         yield (
-            f"what ships was compiled, not executed; executed was the model of stage {result.executed.stage}, "
-            f"on {result.executed_on}."
+            f"what ships was not executed; executed was the {result.executed.format} model of stage "
+            f"{result.executed.stage}, on {result.executed_on}."
+        )
+        for one in result.checked:
+            yield f"{one.stage} checked what ships: {one.how}."
+    if result.half_range and result.half_range.largest:
+        worst = result.half_range.largest[0]
+        size = "not finite" if worst.largest is None else f"{worst.largest:.4g}"
+        yield (
+            f"fp16 holds 65504: the largest of {result.half_range.tensors} tensors is {size} ({worst.tensor}); "
+            f"{result.half_range.above} don't fit and stay in fp32."
         )
     if result.emulation:
         found = result.emulation.similarity

@@ -31,6 +31,6 @@ def ran_on(result: RunResult) -> RanOn:
         return DEVICE
     if result.executed_on == "emulator":
         return EMULATOR
-    # Where a CPU is the recipe's own hardware, its placement gate can tell and what ships was executed.
-    judged = all(gate.passed is not None for gate in result.gates if gate.name == "placement")
-    return CPU if judged and result.executed.deployable else STAND_IN
+    # Where a CPU is the recipe's own hardware, its placement gate is met there and what ships was executed.
+    met = [gate.passed is True for gate in result.gates if gate.name == "placement"]
+    return CPU if met and all(met) and result.executed.deployable else STAND_IN

@@ -35,7 +35,8 @@ class Protocol(StrictModel):
 
 def protocol_of(benchmark: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Protocol:
     """The protocol of a run from the facts of its two measurements."""
-    return Protocol.model_validate(protocol(benchmark, evaluation["inputs_sha256"]))
+    found = protocol(benchmark, evaluation["inputs_sha256"])
+    return Protocol.model_validate({**found, "threads": tuple(found["threads"])})
 
 
 def unlike(left: RunResult, right: RunResult, protocols: tuple[Protocol | None, Protocol | None]) -> list[str]:

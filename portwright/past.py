@@ -33,12 +33,14 @@ HEADER = (
     "verdict",
     "similarity",
     "min",
+    "drop",
     "commit",
     "key",
 )
 NOTE = """\
 of fp32: the ratio to ONNX Runtime fp32, run in turn with it, with its 95 % interval. It can be held against another
-line's; the milliseconds of another host or another hour can't. Another key: another code, recipe or toolchain.
+line's; the milliseconds of another host or another hour can't. drop: accuracy lost against fp32, in points.
+Another key: another code, recipe or toolchain.
 Two of them side by side: invoke compare RECIPE@1 RECIPE@2 (their numbers)."""
 
 
@@ -72,6 +74,16 @@ class Point:
     @property
     def similarity(self) -> dict[str, Any]:
         return self.evaluation.facts.get("similarity", {}) if self.evaluation else {}
+
+    @property
+    def accuracy(self) -> dict[str, Any] | None:
+        """The probe's facts, where the data had labelled pairs."""
+        return self.evaluation.facts.get("accuracy") if self.evaluation else None
+
+    @property
+    def judged(self) -> bool:
+        """Whether `base` is the run that took this measurement, so that its gates are of these figures."""
+        return self.base.measured == self.benchmark.taken
 
     @property
     def protocol(self) -> Protocol | None:
@@ -122,6 +134,7 @@ def _row(point: Point) -> tuple[str, ...]:
         str(facts.get("verdict") or "-"),
         _number(similarity.get("mean"), 4),
         _number(similarity.get("min"), 4),
+        f"{100 * point.accuracy['drop']:+.1f}" if point.accuracy else "-",
         point.commit or "-",
         point.benchmark.key[:SHORT],
     )

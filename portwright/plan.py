@@ -225,11 +225,6 @@ class _RecipePlanner:
             else:
                 wanted.append((declaration, given))
         check_chain(self._recipe, [declaration for declaration, _ in wanted])
-        if self._recipe.gates.emulation and self._target.file.emulator is None:
-            raise RecipeError(
-                f"recipe {self._recipe.path}: gates.emulation: target {self._target.name!r} has no emulator",
-                hint="leave the gate out, or add [emulator] to target.toml",
-            )
         for declaration, given in wanted:
             call = self._call(declaration.name, given)
             chain.append((declaration, call))

@@ -8,6 +8,7 @@ from pathlib import Path
 from portwright.checked import parse_json_object, read_text, validate
 from portwright.errors import UsageError
 from portwright.gates import failed
+from portwright.labels import ran_on
 from portwright.results import RunResult
 from portwright.view import RESULT
 
@@ -29,7 +30,9 @@ def read_results(path: Path) -> list[RunResult]:
     return sorted((read_result(item) for item in paths), key=lambda result: (result.target, result.recipe))
 
 
-HEADER = ("target", "recipe", "status", "ran on", "device", "p50 ms", "of fp32", "similarity", "verdict")
+HEADER = ("target", "recipe", "status", "ran on", "device", "p50 ms", "of fp32", "similarity", "drop", "verdict")
+WORST = 3
+"""Layers named where there is a line for it; the result holds more."""
 
 
 def rows(results: Sequence[RunResult]) -> list[tuple[str, ...]]:
@@ -39,25 +42,38 @@ def rows(results: Sequence[RunResult]) -> list[tuple[str, ...]]:
             result.target,
             result.recipe,
             result.status,
-            result.executed_on,
+            ran_on(result).text,
             result.device,
             f"{result.latency_ms.p50:.2f}" if result.latency_ms else "-",
             f"{result.latency_ratio:.3f}" if result.latency_ratio is not None else "-",
             _cosine(result),
+            drop(result),
             result.verdict or "-",
         )
         for result in results
     ]
 
 
+def drop(result: RunResult) -> str:
+    """Accuracy lost against fp32, in points; a dash where it was not judged."""
+    return f"{100 * result.accuracy.drop:+.1f}" if result.accuracy else "-"
+
+
+def reasons(result: RunResult) -> list[str]:
+    """Why a run failed: each gate with its reason, then the layers that lose most, where they were looked for."""
+    found = [f"gate {gate.name}: {gate.reason}" for gate in failed(result.gates)]
+    if worst := result.layer_errors[:WORST]:
+        told = ", ".join(f"{layer.tensor} ({layer.op}, adds {layer.added:.1%})" for layer in worst)
+        found.append(f"it loses most in: {told}")
+    return found
+
+
 def markdown(results: Sequence[RunResult]) -> str:
-    """A table for a CI run's summary, and the reasons of what failed."""
+    """For a CI run's summary: the reasons of what failed, then a table."""
     lines = [HEADER, ["---"] * len(HEADER), *rows(results)]
     table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
-    reasons = [
-        f"- {result.recipe}: gate {gate.name}: {gate.reason}" for result in results for gate in failed(result.gates)
-    ]
-    return "\n".join([table, *(["", *reasons] if reasons else [])])
+    told = [f"- {result.recipe}: {line}" for result in results if failed(result.gates) for line in reasons(result)]
+    return "\n".join([*([*told, ""] if told else []), table])
 
 
 def _cosine(result: RunResult) -> str:

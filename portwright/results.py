@@ -156,6 +156,30 @@ class Emulation(StrictModel):
     )
 
 
+class LargestTensor(StrictModel):
+    """The largest magnitude that was seen of a tensor, in fp32, on a few texts; null where it is not finite."""
+
+    tensor: str
+    largest: float | None
+
+
+class HalfRange(StrictModel):
+    """Whether fp16 can hold what the model computes. A CPU computes fp16 in fp32, so that no result would tell."""
+
+    limit: Annotated[float, Field(description="the largest number of fp16")] = 65504.0
+    tensors: Annotated[int, Field(description="tensors and weights that were looked at")]
+    above: Annotated[int, Field(description="of them beyond the limit: kept in fp32")]
+    largest: tuple[LargestTensor, ...]
+    texts: int
+
+
+class Checked(StrictModel):
+    """What a stage checked of its own output, where nothing here can execute it."""
+
+    stage: str
+    how: str
+
+
 class NotBuilt(StrictModel):
     """Something of the recipe that can't be made on this machine."""
 
@@ -235,6 +259,8 @@ class RunResult(StrictModel):
     variants: Annotated[
         tuple[dict[str, Any], ...], Field(description="compiled files with the chips and releases they are good for")
     ] = ()
+    half_range: HalfRange | None = None
+    checked: tuple[Checked, ...] = ()
     not_built: tuple[NotBuilt, ...] = ()
     gates: tuple[GateRecord, ...]
     size_bytes: Annotated[int, Field(description="of everything under deploy/")]

@@ -16,6 +16,7 @@ from portwright.engines.choose import ENGINE_KINDS, choose, open_engine, parse_k
 from portwright.errors import DataError, ModelError, PortwrightError, StageFailedError
 from portwright.executor import Done, Executor, Shelf
 from portwright.locks import Usage
+from portwright.outcomes import Outcomes
 from portwright.plan import Planner
 from portwright.project import Project
 from portwright.recipe import Recipe
@@ -23,7 +24,7 @@ from portwright.results import RunResult
 from portwright.run_records import commit_of, record
 from portwright.sources import LocalSource, ModelSource, parse_data, parse_model
 from portwright.stages import StageLibrary
-from portwright.summary import Outcomes, about, build_result, wants_diagnosis
+from portwright.summary import about, build_result, wants_diagnosis
 from portwright.target import Catalog, Target
 from portwright.toolchain import load_toolchains
 from portwright.vendor import find_archives
@@ -117,6 +118,7 @@ def plans_for(catalog: Catalog, wanted: Sequence[Wanted], kind: EngineKind) -> l
 def run(project: Project, request: Request, board: Board) -> RunSummary:
     """Run what was asked for. Raises for what is wrong before a start; a recipe's own failure is in its report."""
     asked = parse_kind(request.engine)
+    commit_of(project.root)  # now, and once: a commit made while this runs is not what ran
     catalog = load_catalog(project)
     wanted = resolve(project, catalog, request)
     with Usage(project.artifacts).in_use():

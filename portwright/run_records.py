@@ -21,7 +21,9 @@ from portwright.results import RunResult
 
 HISTORY = "history"
 CHANGED = "+"
-"""Stands after the commit of a checkout whose tracked files differed from it."""
+"""Stands after the commit of a checkout that differed from it in what runs."""
+WHAT_RUNS = ("portwright", "shared", "targets", "docker", "device", "tasks.py")
+"""Files here that git doesn't know count too: a stage or a recipe is found by lying in its folder."""
 
 
 class RunRecord(StrictModel):
@@ -56,14 +58,16 @@ def record(root: Path, model: str, result: RunResult, commit: str) -> None:
 
 @cache
 def commit_of(checkout: Path) -> str:
-    """The checkout's commit, with a plus sign where tracked files differ from it; empty where git knows nothing.
+    """The checkout's commit, with a plus sign where what runs differs from it; empty where git knows nothing.
 
-    Asked once: a run belongs to what was there when it began.
+    Asked once a process, at a run's beginning: the run belongs to what was there then.
     """
     head = _git(checkout, "rev-parse", "HEAD")
     if not head:
         return ""
-    return head + (CHANGED if _git(checkout, "status", "--porcelain", "--untracked-files=no") else "")
+    return head + (
+        CHANGED if _git(checkout, "status", "--porcelain", "--untracked-files=all", "--", *WHAT_RUNS) else ""
+    )
 
 
 def resolve(checkout: Path, text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +19,17 @@ from portwright.likeness import Protocol
 from portwright.naming import suggestion, user_path
 from portwright.past import Point, Series
 from portwright.project import Project
-from portwright.report.data import Unreadable, read_run
-from portwright.results import LatencyMs, RunResult, Similarity, Throughput
+from portwright.report.data import Unreadable, cosines, read_run
+from portwright.results import (
+    Accuracy,
+    AllThreads,
+    FirstInference,
+    LatencyMs,
+    RunResult,
+    Similarity,
+    Sustained,
+    Throughput,
+)
 from portwright.view import RESULT
 
 WHAT = "a result.json, a run's folder, RECIPE or MODEL/RECIPE, these with @NUMBER, @DATE or @COMMIT, or two commits"
@@ -35,6 +46,8 @@ class Side:
     protocol: Protocol | None
     cosines: tuple[float, ...] = ()
     """Similarity text by text, in the texts' order; empty where not every text's is at hand."""
+    judged: bool = True
+    """Status and gates are of this very measurement."""
 
 
 def find_sides(project: Project, a: str, b: str) -> list[tuple[Side, Side]]:
@@ -159,20 +172,20 @@ def _of_file(path: Path, label: str) -> Side:
 
 
 def _of_point(series: Series, point: Point) -> Side:
-    found = point.evaluation.samples if point.evaluation else ()
-    scored = tuple(line["cosine"] for line in found if isinstance(line.get("cosine"), int | float))
+    result, scored = _as_measured(point), cosines(list(point.evaluation.samples) if point.evaluation else [])
     return Side(
         label=f"{series.model}/{series.recipe}@{point.number}",
-        result=_as_measured(point),
+        result=result,
         protocol=point.protocol,
-        cosines=scored if len(scored) == len(found) else (),
+        cosines=scored if len(scored) == result.similarity.samples else (),
+        judged=point.judged,
     )
 
 
 def _as_measured(point: Point) -> RunResult:
-    """The run's result with what this measurement found; gates on figures were judged on others, and are left out."""
+    """The run's result with what this measurement found; gates and status remain those of another (`Side.judged`)."""
     base, facts = point.base, point.facts
-    if base.measured == point.benchmark.taken:
+    if point.judged:
         return base
     interval = facts.get("latency_ratio_interval")
     changes = {
@@ -182,18 +195,25 @@ def _as_measured(point: Point) -> RunResult:
         "throughput": _part(Throughput, facts.get("throughput")),
         "latency_ratio": facts.get("latency_ratio"),
         "latency_ratio_interval": tuple(interval) if interval else None,
+        "all_threads": _part(AllThreads, facts.get("all_threads")),
+        "first_inference": _part(FirstInference, facts.get("first_inference")),
+        "sustained": _part(Sustained, facts.get("sustained")),
         "verdict": facts.get("verdict"),
         "verdict_reason": facts.get("verdict_reason", ""),
         "settings": facts.get("settings", {}),
         "environment": facts.get("environment", {}),
         "device": str(facts.get("environment", {}).get("cpu_model", "")),
         "similarity": _part(Similarity, point.similarity) or base.similarity,
-        "gates": tuple(gate for gate in base.gates if gate.name.startswith("placement")),
+        "accuracy": _part(Accuracy, point.accuracy),
     }
     return base.model_copy(update=changes)
 
 
 def _part(model: type[ModelT], facts: Mapping[str, Any] | None) -> ModelT | None:
-    """The facts that the result has a place for."""
-    known = {name: value for name, value in (facts or {}).items() if name in model.model_fields}
-    return model.model_validate(known) if known else None
+    """The facts that the result has a place for; what is no number is none, for a result is JSON."""
+    known = {name: _finite(value) for name, value in (facts or {}).items() if name in model.model_fields}
+    return model.model_validate_json(json.dumps(known)) if known else None
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

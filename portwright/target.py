@@ -11,6 +11,7 @@ from portwright.naming import suggestion, user_path
 from portwright.recipe import Recipe, load_recipe, steps
 from portwright.stages import Declaration, StageLibrary
 from portwright.target_file import TARGET_FILE, ArchiveSpec, DeviceSpec, TargetFile, read_target_file
+from portwright.target_rules import check_gates
 from portwright.toolchain import Toolchain
 
 
@@ -155,7 +156,7 @@ class Catalog:
         recipe = load_recipe(path, self.stage_library)
         for target in targets:
             if target.name == recipe.target:
-                self._check_toolchains(recipe, target)
+                self._check_recipe(recipe, target)
                 return target, recipe
         if recipe.target not in self.targets:
             hint = suggestion(recipe.target, self.targets)
@@ -169,10 +170,10 @@ class Catalog:
             raise RecipeError(f"recipe {path}: name: is {recipe.name!r}, but the file is {path.name}", why=why)
         if recipe.target != target.name:
             raise RecipeError(f"recipe {path}: target: is {recipe.target!r}, but it lies under {target.name!r}")
-        self._check_toolchains(recipe, target)
+        self._check_recipe(recipe, target)
         return recipe
 
-    def _check_toolchains(self, recipe: Recipe, target: Target) -> None:
+    def _check_recipe(self, recipe: Recipe, target: Target) -> None:
         for index, (declaration, _) in enumerate(steps(recipe, self.stage_library)):
             try:
                 if not self.missing_archive(declaration, target):
@@ -181,6 +182,7 @@ class Catalog:
                 raise RecipeError(
                     f"recipe {recipe.path}: stages[{index}]: {error.message}", why=error.why, hint=error.hint
                 ) from None
+        check_gates(recipe, target.file)
 
     def check_archives(self, target: Target) -> None:
         """RecipeError for a vendor archive that is there for one of the target's toolchains, and can't be taken."""

@@ -108,6 +108,16 @@ class ArchiveSpec(StrictModel):
         return self
 
 
+class PlacementRules(StrictModel):
+    """Names by which placements are reported for the target, and whether a recipe may ask for less than all of it."""
+
+    on: Annotated[
+        tuple[str, ...], Field(min_length=1, description="as the device, its compiler or its emulator are called")
+    ]
+    stand_in: Annotated[tuple[str, ...], Field(description="as what executes in its place is called")] = ()
+    strict: Annotated[bool, Field(description="all of the graph, whatever a recipe says")] = False
+
+
 class TargetFile(StrictModel):
     """`target.toml`."""
 
@@ -120,6 +130,7 @@ class TargetFile(StrictModel):
     ]
     default_recipe: Annotated[str, Field(description="the recipe that runs when none is named")]
     runtime: Annotated[RuntimeSpec, Field(description="what executes in the device's place where none is asked for")]
+    placement: PlacementRules | None = None
     emulator: EmulatorSpec | None = None
     devices: Annotated[
         dict[str, DeviceSpec], Field(default_factory=dict, description="by the name that --device takes: npu, gpu")

@@ -135,8 +135,8 @@ def timed(samples: list[dict[str, Any]], name: str) -> Timed:
 
 
 def cosines(samples: list[dict[str, Any]]) -> tuple[float, ...]:
-    """Similarity text by text, as `evaluate` found it."""
-    lines = [line for line in samples if line.get("stage") == "evaluate" and "cosine" in line]
+    """Similarity text by text, as `evaluate` found it; a line of its own history names no stage."""
+    lines = [line for line in samples if line.get("stage", "evaluate") == "evaluate" and "cosine" in line]
     return tuple(line["cosine"] for line in lines if _is_number(line["cosine"]))
 
 

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from portwright.gates import failed
 from portwright.published import PublishedFigures
+from portwright.readback import reasons
 from portwright.report.data import Run, Runs
 
 Kind = Literal["failed", "unreadable", "doubtful"]
 ORDER: tuple[Kind, ...] = ("failed", "unreadable", "doubtful")
-WORST_LAYERS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +35,9 @@ def _of_run(run: Run) -> Iterator[Note]:
     result = run.result
     title = f"{result.recipe} on {run.model}"
     if result.status == "failed":
-        reasons = [f"gate {gate.name}: {gate.reason}" for gate in failed(result.gates)]
-        yield Note(kind="failed", title=title, reasons=(*reasons, *_layers(run)), run=run)
+        yield Note(kind="failed", title=title, reasons=tuple(reasons(result)), run=run)
     if doubts := tuple(_doubts(run)):
         yield Note(kind="doubtful", title=title, reasons=doubts, run=run)
-
-
-def _layers(run: Run) -> Iterator[str]:
-    worst = run.result.layer_errors[:WORST_LAYERS]
-    if worst:
-        told = ", ".join(f"{layer.tensor} ({layer.op}, adds {layer.added:.1%})" for layer in worst)
-        yield f"it loses most in: {told}"
 
 
 def _doubts(run: Run) -> Iterator[str]:

@@ -68,8 +68,7 @@ def latency(run: Run, name: str) -> str:
     """Every timed run of the model and of fp32, one thread and all; empty where nothing was timed."""
     rows: list[tuple[str, Sequence[float], str]] = []
     for what, timed in run.passes.items():
-        suffix = {"one_thread": "one thread", "all_threads": "all threads"}.get(what, what)
-        rows += _rows(timed, suffix)
+        rows += _rows(timed, *_named(run, what))
     if not rows:
         return ""
     figure, axes = _axes(0.65 + 0.55 * len(rows))
@@ -84,8 +83,16 @@ def latency(run: Run, name: str) -> str:
     return inline_svg(figure, name, f"Latency of {run.result.recipe} {run.ran_on.sentence}", f"{said}.")
 
 
-def _rows(timed: Timed, suffix: str) -> list[tuple[str, Sequence[float], str]]:
-    rows = [(f"this model, {suffix}", timed.candidate, OURS), (f"fp32, {suffix}", timed.baseline, BASELINE)]
+def _named(run: Run, what: str) -> tuple[str, str]:
+    """What a pass's two rows are called. On a device its one pass is the first, and fp32 has every CPU."""
+    if what == "one_thread" and run.result.executed_on == "device":
+        return "this model, device", "fp32, CPU"
+    suffix = {"one_thread": "one thread", "all_threads": "all threads"}.get(what, what)
+    return f"this model, {suffix}", f"fp32, {suffix}"
+
+
+def _rows(timed: Timed, ours: str, theirs: str) -> list[tuple[str, Sequence[float], str]]:
+    rows = [(ours, timed.candidate, OURS), (theirs, timed.baseline, BASELINE)]
     return [(label, values, colour) for label, values, colour in rows if values]
 
 

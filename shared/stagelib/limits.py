@@ -40,6 +40,6 @@ def fast_enough(most: float, on: str, ratio: float | None, ran_on: str) -> Limit
 
 def _at_least(name: str, limit: float, found: float | None, what: str) -> Limit:
     passed = found is not None and found >= limit
-    shown = "not a number" if found is None else f"{found:.4f}"
+    shown = "not a number" if found is None else f"{found:.6f}"
     reason = f"{what} is {shown}, at least {limit:g} is asked"
     return Limit(name=name, passed=passed, limit=limit, found=found, reason=reason)

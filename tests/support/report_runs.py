@@ -102,7 +102,7 @@ class Volume:
                     key=keys[stage],
                     stage=stage,
                     engine=found.engine,
-                    device=f"{found.placement.runtime}-CPU",
+                    device="host-cpu" if stage == "evaluate" else f"{found.placement.runtime}-CPU",
                     host=host,
                     facts=facts[stage],
                     samples=tuple(dict(line) for line in samples),

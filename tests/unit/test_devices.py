@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,38 @@ def test_a_node_is_told_by_its_driver_and_not_by_its_number(machine: Path) -> No
     assert (node.uid, node.gid, node.mode) == (os.getuid(), os.getgid(), 0o660)
     amd = NodeSpec(path="/dev/accel/accel*", driver="amdxdna")
     assert [node.path for node in look(machine, spec(amd)).nodes] == ["/dev/accel/accel0"]
+
+
+def test_another_driver_kernel_or_library_makes_it_another_device(machine: Path) -> None:
+    device = spec(NPU, mounts=("/usr/lib/libze_intel_npu.so*",))
+    write(machine / "proc/sys/kernel/osrelease", "6.1.0\n")
+    write(machine / "sys/module/intel_vpu/srcversion", "A1\n")
+    library = write(machine / "usr/lib/libze_intel_npu.so.1.2", "code")
+    before = look(machine, device)
+    assert before.identity == (
+        "driver intel_vpu A1",
+        "library libze_intel_npu.so.1.2 4",
+        "kernel 6.1.0",
+        f"host {platform.node()}",
+    )
+    seen = {before.identity_digest}
+    for path, text in (
+        ("sys/module/intel_vpu/version", "2.0"),
+        ("proc/sys/kernel/osrelease", "6.2.0"),
+        ("proc/driver/nvidia/version", "NVRM 580.1"),
+    ):
+        write(machine / path, text)
+        seen.add(look(machine, device).identity_digest)
+    library.rename(library.with_suffix(".3"))
+    seen.add(look(machine, device).identity_digest)
+    assert len(seen) == 5
+    assert look(machine, device).identity_digest == look(machine, device).identity_digest
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
 
 
 def test_exactly_what_was_asked_for_is_found(machine: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from portwright import locks
 from portwright.board import Board
 from portwright.calls import RecipePlan
 from portwright.devices import Access
@@ -17,7 +20,7 @@ from portwright.digests import DigestMemory
 from portwright.engines.base import EngineKind, EventSink, Job, Outcome
 from portwright.errors import DataError, StageFailedError, StoreError
 from portwright.executor import Executor, Shelf
-from portwright.locks import Usage, held
+from portwright.locks import Usage, held, machine_wide
 from portwright.plan import Planner
 from portwright.project import this_project
 from portwright.run import load_catalog
@@ -98,6 +101,16 @@ def test_measuring_again_reruns_measurements_alone(tmp_path: Path, plan: RecipeP
     assert engine.ran == ["evaluate", "benchmark"]
 
 
+def test_a_measurement_with_another_driver_is_not_the_current_one(tmp_path: Path, plan: RecipePlan) -> None:
+    calls = [*plan.calls[:-1], replace(plan.calls[-1], identity="a" * 64)]
+    executor(tmp_path, PretendEngine()).ensure("cpu", calls)
+    engine = PretendEngine()
+    executor(tmp_path, engine).ensure("cpu", [*calls[:-1], replace(calls[-1], identity="b" * 64)])
+    assert engine.ran == ["benchmark"]
+    executor(tmp_path, again := PretendEngine()).ensure("cpu", calls)
+    assert again.ran == []
+
+
 def test_a_measurement_that_means_nothing_is_taken_again(tmp_path: Path, plan: RecipePlan) -> None:
     engine = PretendEngine()
     engine.verdict = "invalid"
@@ -145,6 +158,36 @@ def test_nothing_is_cleaned_under_a_run(tmp_path: Path) -> None:
         pass
     with usage.cleaning():
         pass
+
+
+def test_one_measures_at_a_time_whatever_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "SHARED", tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "first"))
+    told, free = threading.Event(), threading.Event()
+
+    def second() -> None:
+        with machine_wide("name", told.set):
+            free.set()
+
+    with machine_wide("name", lambda: pytest.fail("nobody holds it")):
+        assert stat.S_IMODE((tmp_path / "name.lock").stat().st_mode) == 0o644
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "second"))
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert told.wait(10)
+        assert not free.is_set()
+    thread.join(10)
+    assert free.is_set()
+
+
+def test_a_link_in_the_locks_way_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "SHARED", tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "own"))
+    (tmp_path / "own").mkdir()
+    (tmp_path / "name.lock").symlink_to(tmp_path / "victim")
+    with machine_wide("name", lambda: pytest.fail("nobody holds it")):
+        assert [path.name for path in (tmp_path / "own").iterdir()] == [f"name-{os.getuid()}.lock"]
+    assert not (tmp_path / "victim").exists()
 
 
 def test_who_must_wait_is_told(tmp_path: Path) -> None:

@@ -61,4 +61,4 @@ def test_a_gate_passes_exactly_from_its_limit_on(limit: float, found: float) -> 
     placement = Placement(runtime="x", nodes=(Placed(where="CPU", nodes=1, ops={}),))
     record = judge(gates, Findings(similarity=similarity, placement=placement))[0]
     assert record.passed == (found >= limit)
-    assert f"{found:.4f}" in record.reason
+    assert f"{found:.6f}" in record.reason

@@ -108,13 +108,19 @@ def test_images_are_built_once_for_targets_that_share_them(targets: Path) -> Non
     assert {row.image_key for row in rows(here, LOCKS)} == {row.image_key for row in image_rows(here)}
 
 
-def test_the_image_key_follows_the_toolchains(targets: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("toolchain", "follows"), [("ort", True), ("qnn", True), ("directml", False)])
+def test_the_image_key_follows_the_toolchains(targets: Path, tmp_path: Path, toolchain: str, *, follows: bool) -> None:
+    """Those of devices too; but no image is of what serves Windows alone."""
     shutil.copytree(PROJECT.docker, tmp_path / "docker")
+    shutil.rmtree(targets / "cpu")
+    file = targets / "throwaway" / "target.toml"
+    file.write_text(file.read_text().replace("[devices.npu]", '[devices.npu]\ntoolchains = ["qnn", "directml"]'))
     library = StageLibrary(PROJECT.shared)
     before = image_rows(Catalog(targets, load_toolchains(tmp_path / "docker"), library))[0].image_key
-    with (tmp_path / "docker" / "ort" / "requirements.lock").open("a") as lock:
+    with (tmp_path / "docker" / toolchain / "requirements.lock").open("a") as lock:
         lock.write("# another lock\n")
-    assert image_rows(Catalog(targets, load_toolchains(tmp_path / "docker"), library))[0].image_key != before
+    after = image_rows(Catalog(targets, load_toolchains(tmp_path / "docker"), library))[0].image_key
+    assert (after != before) is follows
 
 
 def test_github_gets_one_line_that_it_can_read(targets: Path) -> None:
@@ -154,6 +160,12 @@ def test_the_workflow_only_calls_invoke_make_and_scripts() -> None:
     commands = re.findall(r"^\s*(?:- )?run: (.+)$", WORKFLOW, re.MULTILINE)
     assert commands
     assert all(re.match(r"(\.venv/bin/invoke|make|scripts/|python scripts/)", command) for command in commands)
+
+
+def test_what_a_job_runs_starts_the_workflow_when_it_changes() -> None:
+    head = WORKFLOW.partition("schedule:")[0]
+    for path in ("scripts/**", "Makefile", "requirements.lock", "pyproject.toml", "tasks.py", "portwright/**"):
+        assert f"- {path}\n" in head
 
 
 def test_actions_are_pinned_by_commit() -> None:

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from portwright.calls import RecipePlan, unique
 from portwright.chain import check_chain, executable
+from portwright.devices import Access
 from portwright.digests import DigestMemory
 from portwright.engines.base import EngineKind
 from portwright.errors import RecipeError, UsageError
+from portwright.executor import device_of
 from portwright.explain import explain_text, first_difference
 from portwright.plan import Planner
 from portwright.project import this_project
@@ -236,6 +238,31 @@ def test_a_target_is_added_by_adding_a_folder(tmp_path: Path) -> None:
     catalog = Catalog(targets, load_toolchains(PROJECT.docker), StageLibrary(PROJECT.shared))
     [(target, recipe)] = catalog.recipes_for(catalog.select("other"), None)
     assert (target.name, recipe.name) == ("other", "other-bert-base-portuguese-cased_qdq_cpu")
+
+
+def on_npu(catalog: Catalog, driver: str | None) -> RecipePlan:
+    """The plan for the NPU with a driver; None where nobody looked."""
+    access = Access(name="npu", title="NPU", system="linux", identity=(driver,)) if driver else None
+    memory = DigestMemory(Path("nowhere"))
+    [(target, recipe)] = catalog.recipes_for(catalog.select("openvino"), OPENVINO)
+    model = parse_model("synthetic:bert-base", "main", memory)
+    return Planner(catalog, "venv").plan(target, recipe, model, None, "npu", access)
+
+
+def test_what_a_device_answered_is_another_ones_with_another_driver(catalog: Catalog) -> None:
+    old, new, unseen = (on_npu(catalog, driver) for driver in ("driver 1", "driver 2", None))
+    # fp32's embeddings are the processor's, and stay.
+    assert [call.stage for call in new.calls if call.key not in keys_of(old)] == ["embed", "evaluate"]
+    assert new.embeddings.key != old.embeddings.key != unseen.embeddings.key
+    assert new.benchmark.key == old.benchmark.key
+    assert len({device_of(plan.benchmark) for plan in (old, new, unseen)}) == 3
+    assert device_of(unseen.benchmark) == "openvino-NPU"
+    assert "driver" in first_difference(old.embeddings.components, new.embeddings.components)
+    assert "was not looked at" in first_difference(old.embeddings.components, unseen.embeddings.components)
+
+
+def keys_of(plan: RecipePlan) -> set[str]:
+    return {call.key for call in plan.calls}
 
 
 def test_a_recipes_name_is_taken_once(tmp_path: Path) -> None:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from portwright.calls import RecipePlan
 from portwright.digests import DigestMemory
 from portwright.errors import RecipeError
-from portwright.project import VENDOR_VARIABLE, Project
+from portwright.faces import list_text
+from portwright.matrix import image_rows
+from portwright.plan import Planner
+from portwright.project import VENDOR_VARIABLE, Project, this_project
+from portwright.sources import parse_model
+from portwright.stages import StageLibrary
+from portwright.target import Catalog
 from portwright.target_file import ArchiveSpec, read_target_file
 from portwright.toolchain import Toolchain, load_toolchains
 from portwright.vendor import Archives, PresentArchive, find_archives, manifest
@@ -54,11 +62,13 @@ class Place:
         (root / "docker/tc/Dockerfile").write_text("FROM x")
         (root / "docker/tc/requirements.lock").write_text("onnxruntime==1.0 --hash=sha256:0\nnumpy==2.0\n")
 
-    def declare(self, target: str = "one", **changes: Any) -> None:
+    def declare(self, target: str = "one", text: str = "", **changes: Any) -> None:
+        """A target's file, made up or `text`, that ends with the archive."""
         lines = [f"{key} = {json.dumps(value)}" for key, value in {**ARCHIVE, **changes}.items()]
         path = self.root / "targets" / target / "target.toml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(TARGET.format(name=target) + "\n".join(lines))
+        head = f"{text.partition('[[archives]]')[0]}\n[[archives]]\n" if text else TARGET.format(name=target)
+        path.write_text(head + "\n".join(lines))
 
     def drop_in(self, content: bytes = CONTENT, name: str = "compiler-1.2.tgz") -> Path:
         path = self.vendor / name
@@ -67,6 +77,15 @@ class Place:
 
     def find(self) -> Archives:
         return find_archives(self.root / "targets", self.vendor, DigestMemory(self.root / "digests.json"))
+
+    def refused(self) -> RecipeError:
+        """What is wrong with the one archive that is there: its toolchain has it to raise, and nothing of the file."""
+        found = self.find()
+        assert (found.present, found.missing) == ((), ())
+        [archive] = found.refused
+        toolchain = self.toolchain()
+        assert (toolchain.archives, toolchain.faults[0].message) == ((), archive.fault.message)
+        return archive.fault
 
     def toolchain(self) -> Toolchain:
         return load_toolchains(self.root / "docker", self.find())["tc"]
@@ -107,9 +126,7 @@ def test_a_verified_archive_is_built_into_its_toolchain_only(place: Place) -> No
 def test_another_content_is_refused_with_both_digests(place: Place) -> None:
     place.declare()
     path = place.drop_in(b"something else")
-    with pytest.raises(RecipeError) as caught:
-        place.find()
-    text = str(caught.value)
+    text = str(place.refused())
     for word in (str(path), DIGEST, hashlib.sha256(b"something else").hexdigest(), "the vendor's download page"):
         assert word in text
 
@@ -118,11 +135,33 @@ def test_an_archive_nobody_vouched_for_is_refused_with_its_digest(place: Place) 
     place.declare(sha256="")
     assert len(place.find().missing) == 1
     place.drop_in()
-    with pytest.raises(RecipeError, match="is not pinned") as caught:
-        place.find()
-    assert f'sha256 = "{DIGEST}"' in caught.value.hint
-    assert "compare its digest with the vendor's" in caught.value.hint
-    assert str(place.root / "targets/one/target.toml") in str(caught.value)
+    fault = place.refused()
+    assert "is not pinned" in fault.message
+    assert f'sha256 = "{DIGEST}"' in fault.hint
+    assert "compare its digest with the vendor's" in fault.hint
+    assert str(place.root / "targets/one/target.toml") in str(fault)
+
+
+def test_a_bad_archive_stops_the_targets_that_use_it_and_no_other(place: Place) -> None:
+    project = this_project()
+    for name in ("cpu", "openvino"):
+        shutil.copytree(project.targets / name, place.root / "targets" / name)
+    place.declare(target="openvino", toolchain="openvino", text=(project.targets / "openvino/target.toml").read_text())
+    place.drop_in(b"something else")
+    archives = place.find()
+    assert archives.present == archives.missing == ()
+    catalog = Catalog(place.root / "targets", load_toolchains(project.docker, archives), StageLibrary(project.shared))
+    assert "openvino" in list_text(catalog)
+    assert [row.name for row in image_rows(catalog)] == ["cpu", "openvino"]
+    assert plan_of(catalog, "cpu").calls
+    with pytest.raises(RecipeError, match=r"compiler-1\.2\.tgz is not the one"):
+        plan_of(catalog, "openvino")
+
+
+def plan_of(catalog: Catalog, target: str) -> RecipePlan:
+    [(found, recipe)] = catalog.recipes_for(catalog.select(target), None)
+    model = parse_model("synthetic:bert-tiny", "main", DigestMemory(Path("nowhere")))
+    return Planner(catalog, "venv").plan(found, recipe, model, None)
 
 
 def test_two_targets_may_share_an_archive_and_must_agree_on_it(place: Place) -> None:

@@ -106,8 +106,10 @@ def test_a_view_that_can_not_be_finished_leaves_the_old_one(tmp_path: Path, monk
 
 def test_a_rejected_deployable_says_so(tmp_path: Path) -> None:
     gate = GateRecord(name="similarity.mean", passed=False, limit=0.99, found=0.5, reason="mean cosine is 0.5")
-    folder = write(tmp_path, status="failed", gates=[gate.model_dump()])
-    assert "mean cosine is 0.5" in (folder / "deploy" / "REJECTED.txt").read_text()
+    untold = GateRecord(name="placement", passed=None, limit=1.0, found=0.0, reason="the CPU stood in")
+    folder = write(tmp_path, status="failed", gates=[untold.model_dump(), gate.model_dump()])
+    rejected = (folder / "deploy" / "REJECTED.txt").read_text()
+    assert rejected == "Don't ship this: a gate failed.\nsimilarity.mean: mean cosine is 0.5\n"
     assert Store(tmp_path).get(hashlib.sha256(b"weights").hexdigest()) is not None
     assert not (write(tmp_path) / "deploy" / "REJECTED.txt").exists()
 

@@ -6,7 +6,6 @@ The IR always ships, and compiles on the device. A blob spares the device that, 
 from __future__ import annotations
 
 import dataclasses
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 ARCHIVE = "openvino-npu-compiler"
 """The vendor archive that holds the library, by its name in target.toml."""
-_PLATFORM = re.compile(r"^[0-9]{4}$")
+PLATFORMS = ("3720", "4000", "5010")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +32,8 @@ class Params:
     def __post_init__(self) -> None:
         if not self.platforms or len(set(self.platforms)) != len(self.platforms):
             raise ValueError("platforms must name at least one, each once")
-        if not all(_PLATFORM.match(platform) for platform in self.platforms):
-            raise ValueError("a platform is a number of four digits, as text: 4000")
+        if unknown := [platform for platform in self.platforms if platform not in PLATFORMS]:
+            raise ValueError(f"unknown platform {unknown[0]}: known are {', '.join(PLATFORMS)}")
 
 
 STAGE = Stage(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from stagelib.api import Call, Result, Stage, StageError
 from stagelib.modelinfo import ModelInfo, Variant
 
 TURING = "7.5"
+CAPABILITIES = ("8.0", "8.6", "8.9", "12.0", "12.1")
+"""What TensorRT-RTX builds engines for, beside Turing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +34,9 @@ class Params:
     doubles what one ships."""
 
     def __post_init__(self) -> None:
-        wrong = [name for name in self.capabilities if not re.fullmatch(r"\d+\.\d", name)]
-        if wrong or not self.capabilities:
-            raise ValueError("capabilities is a list like 8.6, 8.9")
+        unknown = [name for name in self.capabilities if name not in (TURING, *CAPABILITIES)]
+        if unknown or not self.capabilities:
+            raise ValueError(f"capabilities are some of {', '.join(CAPABILITIES)}")
         if TURING in self.capabilities:
             raise ValueError(f"capability {TURING} gets an engine of its own: set turing")
 

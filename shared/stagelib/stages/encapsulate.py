@@ -47,31 +47,32 @@ def run(call: Call, params: Params) -> Result:
     call.progress(0.0, "copying the IR")
     for name in info.files:
         shutil.copyfile(call.input("model") / name, call.output / name)
-    version = _release(call.output / info.entry)
+    writer = _writer(call.output / info.entry)
+    # Year and release: what the provider compares, without patch and build.
+    version = ".".join(writer.split("-", maxsplit=1)[0].split(".")[:2])
     target = call.output / f"{Path(info.entry).stem}_ctx.onnx"
     call.progress(0.4, "writing the EPContext model")
-    onnx.save(_context(info, version), str(target))
+    model = _context(info, version)
+    onnx.helper.set_model_props(model, {"openvino_version": writer})
+    onnx.save(model, str(target))
     dataclasses.replace(info, files=(*info.files, target.name)).write(call.output)
     call.progress(0.6, "reading it back")
     _check(call.output, info, target)
     call.progress(1.0)
     checked = "the ONNX checker, and the IR read again by OpenVINO; not executed by the provider"
-    return Result(facts={"ep_context": target.name, "source": PROVIDER, "ep_sdk_version": version, "checked": checked})
+    facts = {"ep_context": target.name, "source": PROVIDER, "ep_sdk_version": version, "openvino_version": writer}
+    return Result(facts=facts | {"checked": checked})
 
 
-def _release(ir: Path) -> str:
-    """Year and release of the OpenVINO that wrote an IR: what its provider compares, without patch and build.
-
-    StageError where the IR doesn't say so itself.
-    """
+def _writer(ir: Path) -> str:
+    """The OpenVINO that wrote an IR, with patch and build; StageError where the IR doesn't say so itself."""
     import openvino
 
     model = openvino.Core().read_model(ir)
     try:
-        version = str(model.get_rt_info([WRITER]).astype(str))
+        return str(model.get_rt_info([WRITER]).astype(str))
     except RuntimeError as error:
         raise StageError(f"{ir.name} doesn't say which OpenVINO wrote it") from error
-    return ".".join(version.split("-", maxsplit=1)[0].split(".")[:2])
 
 
 def _context(info: ModelInfo, version: str) -> onnx.ModelProto:
