@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from portwright.executor import Done
+from portwright.gates import Findings, failed, judge
+from portwright.likeness import protocol_of
+from portwright.outcomes import Outcomes
 from portwright.result_parts import (
     accuracy_of,
     emulation_of,
@@ -18,9 +21,6 @@ from portwright.result_parts import (
     placement_of,
     similarity_of,
 )
-from portwright.gates import Findings, failed, judge
-from portwright.likeness import protocol_of
-from portwright.outcomes import Outcomes
 from portwright.results import (
     AllThreads,
     Checked,

@@ -73,9 +73,10 @@ def test_milliseconds_alone_decide_nothing(tmp_path: Path) -> None:
     assert set(outcomes(tmp_path, result(), result(**slow)).values()) <= {"tie", "not compared"}
 
 
-def test_an_invalid_measurement_is_not_compared(tmp_path: Path) -> None:
-    after = result(verdict="invalid", verdict_reason="NaN", **ratio(0.9))
-    assert outcomes(tmp_path, result(), after)["latency over fp32"] == "not compared"
+def test_a_measurement_that_has_become_invalid_is_a_regression_and_one_that_was_is_not_compared(tmp_path: Path) -> None:
+    broken = result(verdict="invalid", verdict_reason="NaN", **ratio(0.9))
+    assert outcomes(tmp_path, result(), broken)["latency over fp32"] == "regression"
+    assert outcomes(tmp_path, broken, result())["latency over fp32"] == "not compared"
 
 
 def test_similarity_is_judged_text_by_text(tmp_path: Path) -> None:
@@ -102,7 +103,8 @@ def test_an_embedding_that_is_no_number_is_a_regression(tmp_path: Path) -> None:
 
 def test_accuracy_size_and_gates(tmp_path: Path) -> None:
     after = result(
-        accuracy=ACCURACY | {"drop": 0.08, "drop_interval": [0.05, 0.11], "optimized": 0.53},
+        accuracy=ACCURACY
+        | {"drop": 0.08, "drop_interval": [0.05, 0.11], "optimized": 0.53, "only_fp32": 27, "only_optimized": 3},
         size_bytes=result().size_bytes * 2,
         gates=[gate("similarity.mean", "failed", 0.999, 0.9977, "too low")],
     )

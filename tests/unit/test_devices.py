@@ -232,3 +232,4 @@ def test_another_system_is_a_wrong_wish(machine: Path) -> None:
 def test_windows_gives_devices_to_processes_by_itself(tmp_path: Path) -> None:
     access = find("npu", spec(NPU, systems=("linux", "windows"), environment=("A",)), tmp_path, system="windows")
     assert (access.system, access.nodes, access.environment) == ("windows", (), ("A",))
+    assert access.identity == (f"system {platform.version()}", f"host {platform.node()}")

@@ -9,11 +9,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from portwright import locks
 from portwright.board import Board
+from portwright.bundle_files import Packed
 from portwright.calls import RecipePlan
 from portwright.devices import Access
 from portwright.digests import DigestMemory
@@ -21,10 +23,12 @@ from portwright.engines.base import EngineKind, EventSink, Job, Outcome
 from portwright.errors import DataError, StageFailedError, StoreError
 from portwright.executor import Executor, Shelf
 from portwright.locks import Usage, held, machine_wide
+from portwright.outcomes import Outcomes
 from portwright.plan import Planner
 from portwright.project import this_project
 from portwright.run import load_catalog
 from portwright.sources import parse_data, parse_model
+from portwright.summary import about
 from portwright.toolchain import Toolchain
 
 PROJECT = this_project()
@@ -99,6 +103,23 @@ def test_measuring_again_reruns_measurements_alone(tmp_path: Path, plan: RecipeP
     engine = PretendEngine()
     executor(tmp_path, engine).ensure("cpu", plan.calls, measure_again=True)
     assert engine.ran == ["evaluate", "benchmark"]
+
+
+def test_a_bundle_names_the_stage_that_made_it_and_not_one_that_was_left_out(tmp_path: Path, data: Path) -> None:
+    """Without AMD's archive nothing is compiled by it, and the manifest says so."""
+    catalog = load_catalog(PROJECT)
+    memory = DigestMemory(Path("nowhere"))
+    [(target, recipe)] = catalog.recipes_for(catalog.select("vitisai"), "bert-base-portuguese-cased_a16w8_amd")
+    model = parse_model("synthetic:bert-tiny", "main", memory)
+    plan = Planner(catalog, "venv").plan(target, recipe, model, parse_data(str(data), memory))
+    done = executor(tmp_path, PretendEngine()).ensure("vitisai", plan.calls)
+    manifest = about(Outcomes(plan, done))
+    assert manifest["recipe"]["stages"][-1]["stage"] == "compile_vitisai"
+    nothing: Any = None
+    packed = Packed(
+        wanted=nothing, view=tmp_path, result=nothing, manifest=manifest, batches=nothing, reference=nothing
+    )
+    assert packed.made_by == plan.chain[-1].stage == "metadata"
 
 
 def test_a_measurement_with_another_driver_is_not_the_current_one(tmp_path: Path, plan: RecipePlan) -> None:

@@ -20,8 +20,8 @@ from stagelib.api import Call, Result, StageError
 from stagelib.runner import __main__ as runner
 from stagelib.runner import result as results
 from stagelib.runner.contents import Contents
+from stagelib.runtimes.base import ExecutedOn, listed
 from stagelib.runtimes.base import Placed as Part
-from stagelib.runtimes.base import listed
 from stagelib.stages import benchmark
 from support.fake_bundle import NPU, STAND_IN, Device, write_bundle
 from support.sample_results import benchmark as benchmark_facts
@@ -99,17 +99,20 @@ def test_without_the_reference_the_result_says_that_nothing_was_compared(
 def test_a_device_judges_in_the_hosts_own_words(
     tmp_path: Path, table: NDArray[np.float32], execution: Any, ran_on: str, on: str, verdict: str
 ) -> None:
-    asked = {"placement": {"on": ["NPU"]}, "similarity": {"mean": 0.95, "min": 0.4}, "latency_ratio": {"max": 0.2}}
-    asked["latency_ratio"]["on"] = on  # type: ignore[assignment] # of several kinds
+    asked = {
+        "placement": {"on": ["NPU"]},
+        "similarity": {"mean": 0.95, "min": 0.4},
+        "latency_ratio": {"max": 0.2, "on": on},
+    }
     gates = Gates.model_validate_json(json.dumps(asked))
     contents = packed(tmp_path, table, gates=gates.model_dump(mode="json"))
     facts = {**FACTS, "verdict": verdict}
-    executed_on = "cpu" if ran_on == "cpu" else "device"
+    executed_on: ExecutedOn = "cpu" if ran_on == "cpu" else "device"
     document = results.build(tmp_path, contents, execution, executed_on, facts, COSINES, [])
     ratio = None if verdict == "invalid" else HOST.latency_ratio
     found = Findings(
         similarity=Similarity(mean=0.9, min=0.5, samples=64),
-        placement=Placement(runtime="fake", nodes=(Placed(where="NPU", nodes=7),)),
+        placement=Placement(runtime="fake", nodes=(Placed(where="NPU", nodes=7, ops={}),)),
         executed_on="cpu" if ran_on == "cpu" else "device",
         asked="" if ran_on == "cpu" else ran_on,
         latency_ratio=ratio,
