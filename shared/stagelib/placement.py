@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+UNKNOWN = "unknown operator"
 SHOWN = 8
 """More kinds of operators than this are not listed in a sentence."""
 
@@ -85,11 +86,14 @@ def _share(rule: Rule, inside: Sequence[Part], outside: Sequence[Part]) -> float
 
 
 def _unwanted(rule: Rule, outside: Sequence[Part]) -> Counter[str]:
-    """Operators outside that a list of allowed ones doesn't name; empty where the recipe has no such list."""
+    """Operators outside that the list of allowed ones doesn't name; empty where the recipe has no such list."""
     found: Counter[str] = Counter()
     if rule.may_stay_on_cpu:
         for part in outside:
             found.update({op: number for op, number in part.ops.items() if op not in rule.may_stay_on_cpu})
+            # A part that doesn't tell its operators is no way past the list.
+            if untold := part.nodes - sum(part.ops.values()):
+                found[UNKNOWN] += untold
     return found
 
 
@@ -101,7 +105,8 @@ def _reason(rule: Rule, parts: Sequence[Part], share: float, unwanted: Counter[s
     asked = f"at least {rule.min_share:.1%} is asked"
     if unwanted:
         asked += f", and {_listed(unwanted)} may not stay on the CPU"
-    return f"{begin}{share:.1%} of the graph is on {places} ({how}: {_seen(parts)}), {asked}"
+    what = "of the graph" if not rule.may_stay_on_cpu else "of the graph, what may stay on the CPU left out,"
+    return f"{begin}{share:.1%} {what} is on {places} ({how}: {_seen(parts)}), {asked}"
 
 
 def _seen(parts: Sequence[Part]) -> str:

@@ -64,6 +64,7 @@ def find(soc_model: str) -> Chip:
     parts = soc_model.split(":")
     if len(parts) == 4 and parts[0].isdecimal() and parts[1].isalnum() and all(map(_number, parts[2:])):  # noqa: PLR2004
         number, name, arch, vtcm = parts
+        name = name.upper()
         if number in CHIPS:
             raise ValueError(f"SoC model {number} is listed: give its id alone")
         note = "named by the recipe, not confirmed"

@@ -80,7 +80,7 @@ def test_a_bundle_goes_to_a_device_and_its_result_comes_back(packed: Project, mi
     assert result.latency_ms.min > 0
     assert (result.latency_ratio, result.similarity.samples) == (None, 0)
     assert {gate.name: gate.passed for gate in result.gates} == {"placement": True, "golden": True}
-    assert f"| cpu | {RECIPE} | passed | cpu |" in markdown([result])
+    assert f"| cpu | {RECIPE} | passed | CPU |" in markdown([result])
     refuses_what_is_damaged(tmp_path / "device")
 
 

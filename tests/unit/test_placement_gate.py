@@ -92,3 +92,10 @@ def test_the_emulator_is_held_against_what_was_compiled() -> None:
     records = judge(gates, Findings(similarity=GOOD, placement=placement, emulation=emulation))
     assert [record.name for record in failed(records)] == ["emulation.mean"]
     assert {record.name for record in records} >= {"placement.emulated", "emulation.min"}
+
+
+def test_a_part_that_does_not_tell_its_operators_is_no_way_past_the_list() -> None:
+    parts = [on(NPU, 95), on(f"{NPU} on the CPU", 5)]
+    record = placed_record("placement", PARTITIONED, parts, "executed")
+    assert record.passed is False
+    assert "5 unknown operator may not stay on the CPU" in record.reason

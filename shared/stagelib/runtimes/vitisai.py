@@ -107,8 +107,10 @@ class VitisAiSession:
         from stagelib import vitisai
 
         assignment = getattr(self._session, "get_provider_graph_assignment_info", None)
-        if assignment is None:
-            if not (reported := vitisai.read_report(self._cache)):
+        reported = vitisai.read_report(self._cache)
+        # The partitioner counts as the provider's what that runs on the CPU itself: its own report knows better.
+        if assignment is None or any(part.where == vitisai.INSIDE for part in reported):
+            if not reported:
                 raise StageError("neither ONNX Runtime nor the Vitis AI provider says where the nodes are")
             return reported
         ops: dict[str, Counter[str]] = {}

@@ -37,7 +37,7 @@ STAGE = Stage(
 
 
 def run(call: Call, params: Params) -> Result:
-    """Write the model with `metadata_props`; StageError without a config.json, or for a type Olive has no name for."""
+    """Write the model with `metadata_props`; StageError without a config.json, or where there is nothing to write."""
     from stagelib import onnxfiles, quantized
 
     call.progress(0.0, "reading the model")

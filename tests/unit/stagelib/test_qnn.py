@@ -228,3 +228,9 @@ def test_the_sdk_of_the_archive_is_used_only_where_it_is_and_loads(
         qnnfiles.compiler("qairt")
     monkeypatch.setattr(qnnfiles, "_loading_error", lambda _: "")
     assert qnnfiles.compiler("qairt") == library
+
+
+def test_a_chip_is_one_whatever_the_case_of_its_name() -> None:
+    assert qnnchips.find("85:sm8735:79:8").name == "SM8735"
+    with pytest.raises(ValueError, match="twice"):
+        compile_qnn.Params(socs=("57", "85:sm8650:79:8"))
