@@ -7,7 +7,7 @@ from invoke.tasks import task
 
 from portwright import commands
 
-TARGET = "one target, several with commas, or all"
+TARGET = "one target, several with commas, or all; left out: the recipe's own"
 RECIPE = "a recipe's name, or a JSON file; left out: the target's default recipe"
 MODEL = "hub id[@revision], a local folder, or synthetic:bert-base?seed=0; left out: the recipe's own"
 DATA = "JSON-lines or Parquet file with the fields the recipe names; left out: the recipe's hub data"
@@ -23,7 +23,7 @@ SELECTION = {
 }
 
 
-@task(auto_shortflags=False, help={"target": TARGET, "engine": ENGINE})
+@task(auto_shortflags=False, help={"target": "one target, several with commas, or all", "engine": ENGINE})
 def build(_: Context, target: str, engine: str | None = None) -> None:
     """Build the toolchain images (or virtual environments) of targets."""
     commands.build(target, engine)
@@ -32,7 +32,7 @@ def build(_: Context, target: str, engine: str | None = None) -> None:
 @task(auto_shortflags=False, help=SELECTION)
 def run(
     _: Context,
-    target: str,
+    target: str | None = None,
     recipe: str | None = None,
     model: str | None = None,
     data: str | None = None,
@@ -46,7 +46,7 @@ def run(
 @task(auto_shortflags=False, help=SELECTION)
 def bench(
     _: Context,
-    target: str,
+    target: str | None = None,
     recipe: str | None = None,
     model: str | None = None,
     data: str | None = None,
@@ -77,7 +77,7 @@ def plan(
 @task(auto_shortflags=False, help=SELECTION)
 def explain(
     _: Context,
-    target: str,
+    target: str | None = None,
     recipe: str | None = None,
     model: str | None = None,
     data: str | None = None,

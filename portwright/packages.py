@@ -27,13 +27,16 @@ HASH_HINT = (
     "look for a rebuilt file on a mirror, or compile the lock anew (make lock)"
 )
 INDEX_HINT = "check the package index (`pip config list`) and the network, then run the same command again"
+PYTHON_HINT = (
+    "the wheel is for another Python than the toolchain's 3.11: name a base image that has it with "
+    "PORTWRIGHT_BASE_IMAGE_<TOOLCHAIN>, and build with --engine=docker"
+)
 HINTS = (
     (r"no version of torch|torch\S* (was|were) not found", TORCH_HINT),
     (r"(?i)certificate|UnknownIssuer", "name your certificate authority's bundle with PIP_CERT, as pip has it"),
     (
         r"(?i)no wheels with a matching Python",
-        "the wheel is for another Python than the toolchain's 3.11: name a base image that has it with "
-        "PORTWRIGHT_BASE_IMAGE_<TOOLCHAIN>, and build with --engine=docker",
+        PYTHON_HINT,
     ),
     (r"(?i)hash mismatch|hashes? .*did(n't| not) match", HASH_HINT),
     (

@@ -13,7 +13,7 @@ from portwright.devices import Access, find, this_system
 from portwright.digests import DigestMemory
 from portwright.engines.base import Engine, EngineKind
 from portwright.engines.choose import ENGINE_KINDS, choose, open_engine, parse_kind
-from portwright.errors import DataError, ModelError, PortwrightError, StageFailedError
+from portwright.errors import DataError, ModelError, PortwrightError, StageFailedError, UsageError
 from portwright.executor import Done, Executor, Shelf
 from portwright.locks import Usage
 from portwright.outcomes import Outcomes
@@ -31,13 +31,14 @@ from portwright.vendor import find_archives
 from portwright.view import Views
 
 DIGESTS = "digests.json"
+ALL = "all"
 
 
 @dataclass(frozen=True)
 class Request:
     """What a user asked for, as typed. None where an option was left out."""
 
-    targets: str
+    targets: str | None
     recipe: str | None = None
     model: str | None = None
     data: str | None = None
@@ -90,7 +91,12 @@ def load_catalog(project: Project) -> Catalog:
 def resolve(project: Project, catalog: Catalog, request: Request, *, look: bool = True) -> list[Wanted]:
     """Everything asked for, checked before anything starts; `look` for the device on this machine, too."""
     memory = DigestMemory(project.artifacts / DIGESTS)
-    chosen = catalog.recipes_for(catalog.select(request.targets), request.recipe)
+    if request.targets is None and request.recipe is None:
+        raise UsageError(
+            "neither --target nor --recipe says what to run", hint=f"--target={', '.join(catalog.targets)}"
+        )
+    # A recipe knows its target.
+    chosen = catalog.recipes_for(catalog.select(ALL if request.targets is None else request.targets), request.recipe)
     data = None if request.data is None else parse_data(request.data, memory)
     wanted = [
         Wanted(
