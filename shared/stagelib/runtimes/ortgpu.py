@@ -30,7 +30,9 @@ CUDA_LIBRARIES = ("libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13", "li
 TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvinfer_plugin.so.10", "libnvonnxparser.so.10")
 ARCHIVE = "tensorrt"
 GET_CUDA = "install CUDA 13 and cuDNN 9 on the host, where the target's device mounts look for them"
-GET_TENSORRT = "put TensorRT 10 for CUDA 13 into vendor/ (targets/ortgpu/target.toml names the file), or use the device cuda"
+GET_TENSORRT = (
+    "put TensorRT 10 for CUDA 13 into vendor/ (targets/ortgpu/target.toml names the file), or use the device cuda"
+)
 
 
 def load(folder: Path, *, device: str = "TensorRT", threads: int | None = None) -> OrtSession:
