@@ -11,30 +11,35 @@ Z = 1.959964
 """Two-sided 95 % of the normal distribution."""
 
 
-def accuracy_record(gate: AccuracyGate, found: Accuracy | None, *, without_pairs: bool = False) -> GateRecord:
-    """The gate against a probe's paired answers; data that has no pairs at all can't tell, and says so.
+def accuracy_record(
+    gate: AccuracyGate, found: Accuracy | None, *, asked: int, without_pairs: bool = False
+) -> GateRecord:
+    """The gate against a probe's paired answers; `asked` is how many pairs the recipe wants judged.
 
-    Passed: the drop's upper bound is within the margin. Failed with a reason of its own: the drop itself is beyond the
-    margin; or there are too few samples to tell, and then it says how many it takes.
+    Passed: the drop's upper bound is within the margin. Failed: the drop is beyond it; or it was asked to certify with
+    too few pairs, and then it says how many it takes. Where it was the data that had fewer than asked, and they prove
+    nothing against the model, nothing here can tell: that is certified by nobody, and said.
     """
     margin = gate.max_drop
     if found is None:
         fault = "the data has no labelled pairs" if without_pairs else "the data has too few labelled pairs"
         reason = f"accuracy was not judged: {fault}, and a drop of at most {_points(margin)} is asked"
-        return GateRecord(
-            name="accuracy", passed=None if without_pairs else False, limit=margin, found=None, reason=reason
-        )
+        return GateRecord(name="accuracy", passed=None, limit=margin, found=None, reason=reason)
     low, high = interval(found.only_fp32, found.only_optimized, found.samples)
-    seen = (
+    reason = (
         f"accuracy {found.fp32:.1%} in fp32 and {found.optimized:.1%} optimized over {found.samples} pairs: a drop of "
-        f"{_points(found.drop)} ({_points(low)} to {_points(high)})"
+        f"{_points(found.drop)} ({_points(low)} to {_points(high)}), at most {_points(margin)} is asked"
     )
-    passed = high <= margin
-    asked = f"at most {_points(margin)} is asked"
+    passed: bool | None = high <= margin
     if not passed and found.drop <= margin:
         needed = samples_needed(found.only_fp32, found.only_optimized, found.samples, margin)
-        asked += f"; too few pairs to certify that: about {needed} are needed" if needed else "; it can't be certified"
-    return GateRecord(name="accuracy", passed=passed, limit=margin, found=found.drop, reason=f"{seen}, {asked}")
+        reason += f"; too few pairs to certify that: about {needed} are needed" if needed else "; it can't be certified"
+    if not passed and low <= margin and found.samples < asked:
+        passed, reason = (
+            None,
+            f"{reason}; not certified: the data has fewer pairs than the {asked} that the recipe asks",
+        )
+    return GateRecord(name="accuracy", passed=passed, limit=margin, found=found.drop, reason=reason)
 
 
 def interval(only_fp32: int, only_optimized: int, samples: int) -> tuple[float, float]:

@@ -25,6 +25,8 @@ class Findings:
     """The device of `--device`; empty where something stood in for one."""
     emulation: Emulation | None = None
     accuracy: Accuracy | None = None
+    pairs_asked: int = 0
+    """How many pairs the recipe wants judged."""
     without_pairs: bool = False
     """The data has no labelled pairs at all, so that accuracy can't be told."""
     latency_ratio: float | None = None
@@ -47,7 +49,9 @@ def _records(gates: Gates, found: Findings) -> Iterator[GateRecord]:
     if gates.emulation is not None:
         yield from _emulated(gates.emulation, found)
     if gates.accuracy is not None:
-        yield accuracy_record(gates.accuracy, found.accuracy, without_pairs=found.without_pairs)
+        yield accuracy_record(
+            gates.accuracy, found.accuracy, asked=found.pairs_asked, without_pairs=found.without_pairs
+        )
     if gates.latency_ratio is not None:
         yield _fast_enough(gates.latency_ratio, found)
     if gates.size is not None:

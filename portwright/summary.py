@@ -49,6 +49,7 @@ def build_result(outcomes: Outcomes) -> RunResult:
         asked=plan.execution.asked,
         emulation=emulation_of(outcomes),
         accuracy=accuracy_of(outcomes.evaluate),
+        pairs_asked=recipe.accuracy.samples if recipe.accuracy else 0,
         without_pairs=outcomes.batches.facts.get("without_pairs", False),
         latency_ratio=None if bench["verdict"] == "invalid" else bench["latency_ratio"],
         size_bytes=sum(entry.size for entry in artifact.manifest.files.values()),

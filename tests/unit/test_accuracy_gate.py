@@ -31,26 +31,30 @@ def found(lost: int, won: int, samples: int) -> Accuracy:
 
 
 def test_eight_samples_without_a_difference_are_no_proof_of_half_a_point() -> None:
-    record = accuracy_record(AccuracyGate(max_drop=0.005), found(0, 0, 8))
+    record = accuracy_record(AccuracyGate(max_drop=0.005), found(0, 0, 8), asked=8)
     assert record.passed is False
     assert "too few pairs to certify that: about" in record.reason
 
 
 def test_enough_samples_without_a_difference_are() -> None:
-    assert accuracy_record(AccuracyGate(max_drop=0.005), found(0, 0, 600)).passed is True
+    assert accuracy_record(AccuracyGate(max_drop=0.005), found(0, 0, 600), asked=600).passed is True
 
 
 def test_a_drop_beyond_the_margin_fails_for_itself() -> None:
-    record = accuracy_record(AccuracyGate(max_drop=0.02), found(60, 10, 1000))
+    record = accuracy_record(AccuracyGate(max_drop=0.02), found(60, 10, 1000), asked=1000)
     assert record.passed is False
     assert "too few" not in record.reason
     assert "a drop of 5.0 points" in record.reason
 
 
-def test_without_pairs_nothing_can_tell_and_with_too_few_nothing_passes() -> None:
+def test_data_that_has_fewer_pairs_than_asked_certifies_nothing_and_proves_nothing() -> None:
     gate = AccuracyGate(max_drop=0.05)
-    assert accuracy_record(gate, None, without_pairs=True).passed is None
-    assert accuracy_record(gate, None).passed is False
+    assert accuracy_record(gate, None, asked=300, without_pairs=True).passed is None
+    assert accuracy_record(gate, None, asked=300).passed is None
+    short = accuracy_record(gate, found(2, 1, 30), asked=300)
+    assert short.passed is None
+    assert "not certified: the data has fewer pairs than the 300" in short.reason
+    assert accuracy_record(gate, found(15, 0, 30), asked=300).passed is False
 
 
 def test_the_interval_is_agresti_and_mins() -> None:
