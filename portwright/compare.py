@@ -119,8 +119,8 @@ def _widened(result: RunResult) -> tuple[float, float] | None:
 def _ratio(result: RunResult) -> str:
     if result.latency_ratio is None:
         return "-"
-    interval = result.latency_ratio_interval
-    return f"{result.latency_ratio:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
+    found = result.latency_ratio_interval
+    return f"{result.latency_ratio:.3f}" + (f" ({found[0]:.3f} to {found[1]:.3f})" if found else "")
 
 
 def _similarity(before: Side, after: Side) -> Iterator[Finding]:
@@ -158,7 +158,7 @@ def paired_interval(first: Sequence[float], second: Sequence[float], seed: int =
 
 
 def _accuracy(left: RunResult, right: RunResult) -> Finding:
-    """By the intervals of the drop against fp32, which are paired themselves, and those that the gate judges by."""
+    """By the intervals of the drop against fp32 that the gate judges by: paired, and never of no width."""
     name, before, after = "accuracy drop", left.accuracy, right.accuracy
     if before is None or after is None:
         shown = ["-" if item is None else f"{100 * item.drop:+.2f}" for item in (before, after)]

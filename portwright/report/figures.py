@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from portwright.accuracy_gate import interval
 from portwright.report.data import Run
+from portwright.results import Accuracy
 
 NONE = "–"  # noqa: RUF001 - what stands in a table where there is no figure
 SHORT = 12
@@ -31,9 +33,20 @@ def percent(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.1f} %"
 
 
+def change(value: float) -> str:
+    """How much more or less, with its sign."""
+    return f"{100 * value:+.1f} %"
+
+
 def points(value: float | None) -> str:
     """A difference of accuracies, in percentage points."""
     return NONE if value is None else f"{100 * value:+.2f}"
+
+
+def drop_span(found: Accuracy) -> str:
+    """The drop's 95 % interval as the gate takes it, in points: it has a width where no answer differs, too."""
+    low, high = interval(found.only_fp32, found.only_optimized, found.samples)
+    return f"{points(low)} to {points(high)}"
 
 
 def megabytes(value: int) -> str:

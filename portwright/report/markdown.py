@@ -18,7 +18,7 @@ HEADER = (
     "latency over fp32",
     "p50 ms",
     "similarity (worst)",
-    "accuracy drop",
+    "accuracy drop, points",
     "MB",
     "cached",
 )
@@ -77,7 +77,9 @@ def _row(run: Run) -> list[str]:
         figures.ratio(result.latency_ratio) + (f" ({interval})" if interval else ""),
         figures.milliseconds(result.latency_ms.p50 if result.latency_ms else None),
         f"{figures.cosine(result.similarity.mean)} ({figures.cosine(result.similarity.min)})",
-        figures.points(result.accuracy.drop) if result.accuracy else figures.NONE,
+        f"{figures.points(result.accuracy.drop)} ({figures.drop_span(result.accuracy)})"
+        if result.accuracy
+        else figures.NONE,
         figures.megabytes(result.size_bytes),
         f"{cached} of {len(result.stages)}",
     ]
