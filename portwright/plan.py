@@ -66,15 +66,7 @@ class Planner:
         stage_of = declaration.stage
         inputs: dict[str, CallInput] = {role: roles[role] for role in stage_of.inputs}
         inputs |= {role: roles[role] for role in stage_of.optional_inputs if role in roles}
-        filled = dict(given)
-        if stage_of.shaped:
-            filled |= {"batch_size": recipe.input.batch_size, "sequence_length": recipe.input.sequence_length}
-        if stage_of.runtime:
-            filled |= {"runtime": execution.runtime, "device": execution.device}
-        try:
-            params = declaration.fill(filled)
-        except ValidationError as error:
-            raise invalid(error, recipe.path, WHAT, declaration.parameter_names, (stage,)) from None
+        params = _filled(declaration, recipe, execution, given)
         toolchain = self._catalog.toolchain_for(stage, execution)
         modules = stage_modules(stage, execution.runtime if stage_of.runtime else None)
         components = {
@@ -143,6 +135,21 @@ def stage_modules(stage: str, runtime: str | None) -> tuple[str, ...]:
 def baseline(stand_in: Execution) -> Execution:
     """What executes the fp32 reference: ONNX Runtime on the CPU, for every target."""
     return Execution(runtime="onnxruntime", device="CPU", toolchains=stand_in.toolchains)
+
+
+def _filled(
+    declaration: Declaration, recipe: Recipe, execution: Execution, given: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """A stage's parameters: those given, and what the planner knows; RecipeError for one that doesn't fit."""
+    filled = dict(given)
+    if declaration.stage.shaped:
+        filled |= {"batch_size": recipe.input.batch_size, "sequence_length": recipe.input.sequence_length}
+    if declaration.stage.runtime:
+        filled |= {"runtime": execution.runtime, "device": execution.device}
+    try:
+        return declaration.fill(filled)
+    except ValidationError as error:
+        raise invalid(error, recipe.path, WHAT, declaration.parameter_names, (declaration.name,)) from None
 
 
 class _RecipePlanner:

@@ -202,11 +202,18 @@ def _as_measured(point: Point) -> RunResult:
         "verdict_reason": facts.get("verdict_reason", ""),
         "settings": facts.get("settings", {}),
         "environment": facts.get("environment", {}),
-        "device": str(facts.get("environment", {}).get("cpu_model", "")),
+        "device": _device(facts),
         "similarity": _part(Similarity, point.similarity) or base.similarity,
         "accuracy": _part(Accuracy, point.accuracy),
     }
     return base.model_copy(update=changes)
+
+
+def _device(facts: Mapping[str, Any]) -> str:
+    """What executed. Measurements from before it was recorded know no more than the processor, which is no device."""
+    if "device_name" in facts:
+        return str(facts["device_name"])
+    return "" if facts.get("executed_on") == "device" else str(facts.get("environment", {}).get("cpu_model", ""))
 
 
 def _part(model: type[ModelT], facts: Mapping[str, Any] | None) -> ModelT | None:

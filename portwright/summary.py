@@ -39,21 +39,8 @@ def build_result(outcomes: Outcomes) -> RunResult:
     """`result.json` of a plan whose every call has an outcome."""
     plan, bench = outcomes.plan, outcomes.benchmark.facts
     recipe = plan.recipe
-    measurement, artifact = outcomes.benchmark.measurement, outcomes.package.artifact
+    measurement, found = outcomes.benchmark.measurement, _findings(outcomes)
     assert measurement is not None
-    assert artifact is not None
-    found = Findings(
-        similarity=similarity_of(outcomes.evaluate),
-        placement=placement_of(outcomes),
-        executed_on=bench["executed_on"],
-        asked=plan.execution.asked,
-        emulation=emulation_of(outcomes),
-        accuracy=accuracy_of(outcomes.evaluate),
-        pairs_asked=recipe.accuracy.samples if recipe.accuracy else 0,
-        without_pairs=outcomes.batches.facts.get("without_pairs", False),
-        latency_ratio=None if bench["verdict"] == "invalid" else bench["latency_ratio"],
-        size_bytes=sum(entry.size for entry in artifact.manifest.files.values()),
-    )
     gates = judge(recipe.gates, found)
     return RunResult(
         recipe=recipe.name,
@@ -65,19 +52,10 @@ def build_result(outcomes: Outcomes) -> RunResult:
         data=_data(outcomes),
         executed=executed_of(outcomes),
         executed_on=bench["executed_on"],
-        device=str(bench["environment"].get("cpu_model", "")),
+        device=str(bench["device_name"]),
         measured=measurement.taken,
         stages=tuple(_stage(item) for item in outcomes.all),
-        latency_ms=_latency(bench["latency_ms"]),
-        throughput=Throughput.model_validate(only(bench["throughput"], Throughput)) if bench["throughput"] else None,
-        baseline_latency_ms=_latency(bench["baseline_latency_ms"]),
-        latency_ratio=bench["latency_ratio"],
-        latency_ratio_interval=interval(bench["latency_ratio_interval"]),
-        all_threads=_all_threads(bench["all_threads"]),
-        first_inference=FirstInference.model_validate(bench["first_inference"]),
-        sustained=Sustained.model_validate(bench["sustained"]) if bench["sustained"] else None,
-        verdict=bench["verdict"],
-        verdict_reason=bench["verdict_reason"],
+        **_measured(bench),
         protocol=protocol_of(bench, outcomes.evaluate.facts),
         similarity=found.similarity,
         accuracy=found.accuracy,
@@ -98,6 +76,41 @@ def build_result(outcomes: Outcomes) -> RunResult:
         settings=bench["settings"],
         environment=bench["environment"],
     )
+
+
+def _findings(outcomes: Outcomes) -> Findings:
+    """What the gates judge."""
+    plan, bench, artifact = outcomes.plan, outcomes.benchmark.facts, outcomes.package.artifact
+    assert artifact is not None
+    return Findings(
+        similarity=similarity_of(outcomes.evaluate),
+        placement=placement_of(outcomes),
+        executed_on=bench["executed_on"],
+        asked=plan.execution.asked,
+        emulation=emulation_of(outcomes),
+        accuracy=accuracy_of(outcomes.evaluate),
+        pairs_asked=plan.recipe.accuracy.samples if plan.recipe.accuracy else 0,
+        without_pairs=outcomes.batches.facts.get("without_pairs", False),
+        latency_ratio=None if bench["verdict"] == "invalid" else bench["latency_ratio"],
+        size_bytes=sum(entry.size for entry in artifact.manifest.files.values()),
+    )
+
+
+def _measured(bench: Mapping[str, Any]) -> dict[str, Any]:
+    """The times, as the result's fields."""
+    throughput, sustained = bench["throughput"], bench["sustained"]
+    return {
+        "latency_ms": _latency(bench["latency_ms"]),
+        "throughput": Throughput.model_validate(only(throughput, Throughput)) if throughput else None,
+        "baseline_latency_ms": _latency(bench["baseline_latency_ms"]),
+        "latency_ratio": bench["latency_ratio"],
+        "latency_ratio_interval": interval(bench["latency_ratio_interval"]),
+        "all_threads": _all_threads(bench["all_threads"]),
+        "first_inference": FirstInference.model_validate(bench["first_inference"]),
+        "sustained": Sustained.model_validate(sustained) if sustained else None,
+        "verdict": bench["verdict"],
+        "verdict_reason": bench["verdict_reason"],
+    }
 
 
 def about(outcomes: Outcomes) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from portwright.naming import slug
 
 if TYPE_CHECKING:
     import docker
+    from docker.models.volumes import Volume
     from docker.types import Mount
 
 TOKEN = "token"  # noqa: S105 - the name of the hub's file, not a secret
@@ -170,10 +171,7 @@ def copied(
 
     tags = labels(job.deadline_s)
     with contextlib.ExitStack() as stack:
-        volumes = {}
-        for name in ("/given", "/made"):
-            volumes[name] = client.volumes.create(name=f"portwright-{secrets.token_hex(8)}", labels=tags)
-            stack.callback(volumes[name].remove, force=True)
+        volumes = {name: _volume(client, tags, stack) for name in ("/given", "/made")}
         mounts = [Mount(target=target, source=volume.name, type="volume") for target, volume in volumes.items()]
         loader = client.containers.create(image, _NEVER_STARTED, mounts=mounts, labels=tags, network_mode="none")
         stack.callback(loader.remove, force=True)
@@ -202,6 +200,13 @@ def copied(
         for place, folder in (("out", job.output), ("call", desk.call), ("hub", desk.fills)):
             blocks, _ = loader.get_archive(f"/made/{place}", chunk_size=1 << 20)
             extract(blocks, folder)
+
+
+def _volume(client: docker.DockerClient, tags: dict[str, str], stack: contextlib.ExitStack) -> Volume:
+    """A new volume, which goes when the stack is left."""
+    volume = client.volumes.create(name=f"portwright-{secrets.token_hex(8)}", labels=tags)
+    stack.callback(volume.remove, force=True)
+    return volume
 
 
 def _places(job: Job, top: str) -> dict[str, str]:

@@ -38,6 +38,7 @@ def compared(outcome: Outcome, min_runs: int, seed: int, threads: int) -> dict[s
         "verdict": verdict,
         "verdict_reason": reason,
         "baseline": _baseline(outcome, threads) if baseline else None,
+        "device_name": outcome.device_name,
         "placement": outcome.placement,
         "settings": outcome.settings,
         "inputs_sha256": outcome.inputs_sha256,

@@ -78,6 +78,7 @@ class Outcome:
     sequence_length: int = 0
     real_tokens: float = 0.0
     inputs_sha256: str = ""
+    device_name: str = ""
     placement: list[dict[str, Any]] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     baseline_settings: dict[str, Any] = field(default_factory=dict)
@@ -114,6 +115,7 @@ def measure(spec: Spec, progress: IO[str]) -> Outcome:
     candidate = find_runtime(spec.runtime).load(Path(spec.model), device=spec.device, threads=spec.threads)
     outcome.load_s = time.perf_counter() - started
     outcome.placement, outcome.settings = places(candidate), dict(candidate.settings)
+    outcome.device_name = candidate.device_name
     feeds = [_feed(batch, candidate.inputs) for batch in inputs]
     started = time.perf_counter()
     candidate.run(feeds[0])

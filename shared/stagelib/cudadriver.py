@@ -32,6 +32,26 @@ def open_driver() -> Any:
         raise StageError(f"there is no NVIDIA driver here: {error}", hint=MISSING) from error
 
 
+def gpu_name(driver: Any) -> str:
+    """The first GPU, as its driver calls it. `driver` as for `Gpu`; StageError where it finds none."""
+    device = ctypes.c_int()
+    _check(driver, "cuInit", 0)
+    _check(driver, "cuDeviceGet", ctypes.byref(device), 0)
+    return _name_of(driver, device)
+
+
+def _name_of(driver: Any, device: ctypes.c_int) -> str:
+    name = ctypes.create_string_buffer(_NAME_BYTES)
+    _check(driver, "cuDeviceGetName", name, _NAME_BYTES, device)
+    return name.value.decode()
+
+
+def _check(driver: Any, function: str, *arguments: Any) -> None:
+    code = getattr(driver, function)(*arguments)
+    if code:
+        raise StageError(f"NVIDIA's driver refused {function}: CUDA error {code}", hint=MISSING)
+
+
 class Gpu:
     """The first GPU, its primary context current in this thread, and one stream."""
 
@@ -45,9 +65,7 @@ class Gpu:
         self._check("cuCtxSetCurrent", context)
         self._check("cuStreamCreate", ctypes.byref(self._stream), 0)
         self.capability = f"{self._attribute(_MAJOR, device)}.{self._attribute(_MINOR, device)}"
-        name = ctypes.create_string_buffer(_NAME_BYTES)
-        self._check("cuDeviceGetName", name, _NAME_BYTES, device)
-        self.name = name.value.decode()
+        self.name = _name_of(driver, device)
 
     @property
     def stream(self) -> int:
@@ -85,6 +103,4 @@ class Gpu:
         return value.value
 
     def _check(self, function: str, *arguments: Any) -> None:
-        code = getattr(self._driver, function)(*arguments)
-        if code:
-            raise StageError(f"NVIDIA's driver refused {function}: CUDA error {code}", hint=MISSING)
+        _check(self._driver, function, *arguments)

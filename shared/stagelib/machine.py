@@ -43,7 +43,7 @@ def describe_machine() -> dict[str, Any]:
     allowed = allowed_cpus()
     info = parse_cpuinfo(_read(_CPUINFO) or "")
     return {
-        "cpu_model": info.get("model name") or platform.processor() or platform.machine(),
+        "cpu_model": _cpu_model(info),
         "architecture": platform.machine(),
         "isa_flags": sorted(TELLING_FLAGS.intersection(info.get("flags", info.get("features", "")).split())),
         "cpus_allowed": allowed,
@@ -52,6 +52,15 @@ def describe_machine() -> dict[str, Any]:
         "load_average": load_average(),
         "kernel": platform.release(),
     }
+
+
+def cpu_model() -> str:
+    """The processor, as it calls itself."""
+    return _cpu_model(parse_cpuinfo(_read(_CPUINFO) or ""))
+
+
+def _cpu_model(info: Mapping[str, str]) -> str:
+    return info.get("model name") or platform.processor() or platform.machine()
 
 
 def conditions(cpu: int) -> dict[str, Any]:

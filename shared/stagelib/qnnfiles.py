@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stagelib import vendor
 from stagelib.api import StageError
+from stagelib.ortrun import ort_failures
 from stagelib.runtimes.base import Placed
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     import onnxruntime
 
 PROVIDER = "QNNExecutionProvider"
-CPU = "CPUExecutionProvider"
 CONTEXT = "EPContext"
 COMPATIBILITY = f"ep_compatibility_info.{PROVIDER}"
 """Key of ONNX Runtime's own statement of what a context is good for; it decides by it, on the device."""
@@ -42,7 +42,7 @@ def devices(kind: str = "") -> list[onnxruntime.OrtEpDevice]:
     if not found:
         try:
             onnxruntime.register_execution_provider_library(PROVIDER, onnxruntime_qnn.get_library_path())
-        except _errors() as error:
+        except ort_failures() as error:
             raise StageError(
                 f"ONNX Runtime can't load Qualcomm's execution provider: {error}",
                 hint="onnxruntime-qnn has libraries for Linux and Windows on x86-64 and ARM64",
@@ -82,26 +82,8 @@ def session(model: Path, options: Options, entries: Options, kind: str = "") -> 
     wanted.add_provider_for_devices(devices(kind), dict(options))
     try:
         return onnxruntime.InferenceSession(str(model), wanted)
-    except _errors() as error:
+    except ort_failures() as error:
         raise StageError(f"Qualcomm's execution provider can't take {model.name}: {error}") from error
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
-
-    return (errors.Fail, errors.EPFail, errors.InvalidGraph, errors.InvalidArgument, errors.NotImplemented)
-
-
-def placement(session: onnxruntime.InferenceSession) -> tuple[Placed, ...]:
-    """Where the graph's nodes are, by the partitioner's own record, the provider first.
-
-    Without shares of compute: a normalization multiplies next to nothing, and would fall to the CPU unseen.
-    """
-    places: dict[str, Counter[str]] = {}
-    for subgraph in session.get_provider_graph_assignment_info():
-        places.setdefault(subgraph.ep_name, Counter()).update(node.op_type for node in subgraph.get_nodes())
-    order = sorted(places, key=lambda name: (name != PROVIDER, name))
-    return tuple(Placed(where=name, nodes=places[name].total(), ops=dict(places[name].most_common())) for name in order)
 
 
 def elsewhere(placed: Iterable[Placed]) -> int:

@@ -18,10 +18,10 @@ from onnx import helper, numpy_helper
 
 from stagelib.api import StageError, cpu_count
 from stagelib.onnxfiles import fits_one_file
+from stagelib.ortrun import CPU, ort_failures
 
 FILE = "ranges.json"
 LARGEST = float(np.finfo(np.float16).max)
-SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)
 # The smallest fp32 number, which masks padding, and infinity: no measurement, a constant that was never meant as one.
 NO_NUMBER = float(np.finfo(np.float32).max)
 SHOWN = 5
@@ -110,15 +110,14 @@ def _instrumented(model: onnx.ModelProto, names: Sequence[str], scratch: Path) -
 
 def _session(path: Path) -> Any:
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
     options = onnxruntime.SessionOptions()
     # Fused, a tensor would be gone before it was seen.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = cpu_count()
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except (errors.Fail, errors.InvalidGraph, errors.NotImplemented) as error:
+        return onnxruntime.InferenceSession(str(path), options, providers=[CPU])
+    except ort_failures() as error:
         raise StageError(
             f"ONNX Runtime's CPU provider can't run the fp32 graph, so its ranges can't be measured: {error}",
             hint="put float16 before the stage that makes operators for a GPU",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +14,6 @@ from stagelib.api import StageError
 WHERE = "TensorRT-RTX"
 LIBRARY = "TensorRT-RTX"
 SHOWN = 3
-CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,16 +54,6 @@ def build(model: Path, capabilities: Sequence[str], *, tf32: bool) -> Built:
 def architecture(capability: str) -> str:
     """NVIDIA's name of a compute capability: 8.6 is SM86."""
     return f"SM{capability.replace('.', '')}"
-
-
-def digest(files: Iterable[Path]) -> str:
-    """SHA-256 over the files' bytes, one after the other."""
-    state = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                state.update(chunk)
-    return state.hexdigest()
 
 
 def refused(errors: Iterable[tuple[str, str, str]]) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 PROVIDER = "VitisAIExecutionProvider"
-CPU = "CPUExecutionProvider"
 INSIDE = "VitisAIExecutionProvider on the CPU"
 """What the provider has taken and executes on the CPU itself, by its own report."""
 DISTRIBUTIONS = ("onnxruntime-vitisai", "voe", "flexml")
@@ -48,14 +48,6 @@ def providing_runtime() -> ModuleType:
         raise StageError(f"this onnxruntime has no {PROVIDER} (it has {', '.join(have) or 'none'})", hint=INSTALL)
     module: ModuleType = onnxruntime
     return module
-
-
-def failures() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises for a model that it or its provider can't take."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
-
-    names = ("Fail", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException", "EPFail")
-    return (RuntimeError, *(getattr(errors, name) for name in names if hasattr(errors, name)))
 
 
 def installed() -> dict[str, str]:
@@ -90,16 +82,48 @@ def cache_options(folder: Path) -> dict[str, str]:
 def read_report(cache: Path) -> tuple[Placed, ...]:
     """The provider's own report of which nodes run on the NPU; empty where it wrote none.
 
-    `deviceStat` lists devices with their number of nodes, `all` among them.
+    `deviceStat` lists devices with their number of nodes and the kinds of these, `all` among them.
     """
     for path in sorted(cache.rglob(REPORT)):
         devices = json.loads(path.read_text(errors="replace")).get("deviceStat", [])
         return tuple(
-            Placed(where=PROVIDER if device["name"] == "NPU" else INSIDE, nodes=int(device["nodeNum"]))
+            Placed(
+                where=PROVIDER if device["name"] == "NPU" else INSIDE,
+                nodes=int(device["nodeNum"]),
+                ops=_counted(device.get("supportedOpType", ()), int(device["nodeNum"])),
+            )
             for device in devices
             if device["name"] != "all" and device["nodeNum"]
         )
     return ()
+
+
+def _counted(kinds: Sequence[str], nodes: int) -> dict[str, int]:
+    """Nodes by operator where the list of kinds tells: one kind, or as many kinds as nodes. Else nobody counted."""
+    names = [kind.rpartition("::")[2] for kind in kinds]
+    if len(names) == 1:
+        return {names[0]: nodes}
+    return dict.fromkeys(names, 1) if len(names) == nodes else {}
+
+
+def inside(reported: Iterable[Placed], left: Mapping[str, int]) -> Placed | None:
+    """What the provider has taken and executes on the CPU itself, if it reports such.
+
+    Its report counts with these what it left to ONNX Runtime: `left`, nodes by operator.
+    """
+    on_cpu = [part for part in reported if part.where == INSIDE]
+    nodes = sum(part.nodes for part in on_cpu) - sum(left.values())
+    if nodes <= 0:
+        return None
+    ops = sum((Counter(part.ops) for part in on_cpu), Counter()) - Counter(left)
+    return Placed(where=INSIDE, nodes=nodes, ops=dict(ops) if ops.total() == nodes else {})
+
+
+def device_name(devices: Path = Path("/sys/class/accel")) -> str:
+    """The NPU, as AMD's driver names it (`RyzenAI-npu4`); where it doesn't, by its kind alone."""
+    for file in sorted(devices.glob("accel*/device/vbnv")):
+        return f"AMD {file.read_text().strip()}"
+    return "AMD NPU"
 
 
 def opened_device(handles: Path = Path("/proc/self/fd"), nodes: str = "/dev/accel/") -> bool | None:

@@ -16,7 +16,7 @@ from portwright.bundle import BundleRequest, bundle
 from portwright.errors import GateError, UsageError
 from portwright.project import ARTIFACTS_VARIABLE, Project
 from portwright.readback import markdown, read_result
-from stagelib.runner.contents import file_digest
+from stagelib.digests import digest_files
 from support.commands import ROOT, Portwright
 
 pytestmark = pytest.mark.scenario
@@ -65,9 +65,9 @@ def test_a_bundle_goes_to_a_device_and_its_result_comes_back(packed: Project, mi
         archive.extractall(tmp_path / "device")
     assert {"README.txt", "requirements.txt", "deploy/model.onnx", "stagelib/runner/__main__.py"} <= names
     assert not {name for name in names if name.startswith(("portwright", "reference"))}
-    digest = file_digest(made.path)
+    digest = digest_files(made.path)
     bundle(packed, plain)
-    assert file_digest(made.path) == digest
+    assert digest_files(made.path) == digest
 
     outside = tmp_path / "outside"
     outside.mkdir()

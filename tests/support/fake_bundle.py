@@ -36,6 +36,7 @@ class FakeSession:
     inputs: tuple[str, ...] = ("input_ids", "attention_mask")
     settings: Mapping[str, str | int | None] = field(default_factory=dict)
     fails: str = ""
+    device_name: str = "A made-up chip"
 
     def run(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         if self.fails:

@@ -137,6 +137,7 @@ def benchmark(found: RunResult) -> dict[str, Any]:
             name: value[name]
             for name in (*names, "verdict_reason", "all_threads", "settings", "environment", "executed_on")
         },
+        "device_name": value["device"],
         **{name: protocol.get(name) for name in ("inputs_sha256", "batch_size", "sequence_length", "baseline")},
     }
 

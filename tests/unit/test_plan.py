@@ -273,18 +273,6 @@ def test_a_recipes_name_is_taken_once(tmp_path: Path) -> None:
         Catalog(targets, load_toolchains(PROJECT.docker), StageLibrary(PROJECT.shared))
 
 
-def test_a_stages_source_is_its_module_and_what_that_imports(tmp_path: Path) -> None:
-    shared = tmp_path / "shared"
-    shutil.copytree(PROJECT.shared / "stagelib", shared / "stagelib")
-    before = StageLibrary(shared).source_digest("stagelib.stages.benchmark")
-    unrelated = shared / "stagelib" / "stages" / "export.py"
-    unrelated.write_text(unrelated.read_text() + "# a comment\n")
-    assert StageLibrary(shared).source_digest("stagelib.stages.benchmark") == before
-    worker = shared / "stagelib" / "measure.py"
-    worker.write_text(worker.read_text() + "# a comment\n")
-    assert StageLibrary(shared).source_digest("stagelib.stages.benchmark") != before
-
-
 def test_explain_names_the_first_difference(catalog: Catalog, tmp_path: Path) -> None:
     before = plan_of(catalog, edited(tmp_path, OPENVINO, lambda _: None))
     manifest = {"components": {call.key: dict(call.components) for call in before.calls}}

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stagelib.digests import digest_files
 from stagelib.machine import versions
 from stagelib.placement import Rule, judge_executed
-from stagelib.runner.contents import REQUIREMENTS, Contents, file_digest
+from stagelib.runner.contents import REQUIREMENTS, Contents
 
 if TYPE_CHECKING:
     from stagelib.runtimes.base import ExecutedOn, Session
@@ -45,7 +46,7 @@ def check_files(root: Path, contents: Contents) -> Check:
             faults.append(f"{name} is missing")
         elif path.stat().st_size != entry.size:
             faults.append(f"{name} has {path.stat().st_size} bytes and had {entry.size}")
-        elif file_digest(path) != entry.sha256:
+        elif digest_files(path) != entry.sha256:
             faults.append(f"{name} is damaged (SHA-256 differs)")
     if faults:
         more = f", and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -20,7 +19,6 @@ REQUIREMENTS = "requirements.txt"
 VERSION = 1
 CPU = "cpu"
 """The name of what stands in for a device."""
-BLOCK = 1 << 20
 UNPACK = "unpack the bundle again"
 ASKED_OF_GATES = {"placement": ("on", "min_share", "stand_in", "may_stay_on_cpu"), "similarity": ("mean", "min")}
 """What the runner asks of the recipe's gates, whatever else these hold."""
@@ -131,12 +129,3 @@ def _made(kind: type[T], raw: Any) -> T:
         if not isinstance(raw.get(field.name, getattr(made, field.name)), expected):
             raise TypeError(f"{field.name} is {raw[field.name]!r}")
     return made
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -55,14 +55,9 @@ def build(
         "stages": [{**stage, "cached": True} for stage in host["stages"]],
         "engine": "bundle",
         "status": "failed" if any(gate["passed"] is False for gate in gates) else "passed",
-        "executed": {
-            "stage": contents.made_by,
-            "format": ModelInfo.read(root / DEPLOY).format,
-            "deployable": True,
-            "asked": asked,
-        },
+        "executed": _executed(root, contents, asked),
         "executed_on": executed_on,
-        "device": execution.title if asked else str(environment["cpu_model"]),
+        "device": facts["device_name"],
         "measured": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **{name: facts[name] for name in ("latency_ms", "baseline_latency_ms", "latency_ratio", "verdict")},
         "latency_ratio_interval": facts["latency_ratio_interval"],
@@ -76,6 +71,11 @@ def build(
         "settings": dict(facts["settings"]),
         "environment": environment,
     }
+
+
+def _executed(root: Path, contents: Contents, asked: str) -> dict[str, Any]:
+    made = ModelInfo.read(root / DEPLOY).format
+    return {"stage": contents.made_by, "format": made, "deployable": True, "asked": asked}
 
 
 def _gate(check: Check) -> dict[str, Any]:

@@ -40,6 +40,10 @@ class Session(Protocol):
         """Names of the model's inputs, in its order."""
 
     @property
+    def device_name(self) -> str:
+        """What executes, as the machine or its driver calls it; an emulator says that it is one."""
+
+    @property
     def settings(self) -> Mapping[str, str | int | None]:
         """What the runtime was told, for the record."""
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from stagelib.api import Format, StageError, cpu_count
 from stagelib.modelinfo import ModelInfo
+from stagelib.ortrun import CPU, OrtSession, hardware_name, ort_failures
 from stagelib.runtimes.base import ExecutedOn
-from stagelib.runtimes.onnxruntime import OrtSession
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -31,7 +31,6 @@ def load(folder: Path, *, device: str = "gpu", threads: int | None = None) -> Or
     adapter = _adapter(device)
     _check_system()
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
     if PROVIDER not in onnxruntime.get_available_providers():
         raise StageError(
@@ -50,14 +49,14 @@ def load(folder: Path, *, device: str = "gpu", threads: int | None = None) -> Or
         session = onnxruntime.InferenceSession(
             str(folder / info.entry),
             _options(settings),
-            providers=[(PROVIDER, {"device_id": str(adapter)}), "CPUExecutionProvider"],
+            providers=[(PROVIDER, {"device_id": str(adapter)}), CPU],
         )
-    except (errors.Fail, errors.InvalidGraph, errors.NotImplemented, errors.InvalidProtobuf, RuntimeError) as error:
+    except ort_failures() as error:
         raise StageError(
             f"DirectML can't load {info.entry} on adapter {adapter}: {error}",
             hint="is the GPU's DirectX 12 driver installed?",
         ) from error
-    return OrtSession(session, settings)
+    return OrtSession(session, settings, _adapter_name(adapter))
 
 
 def executed_on(device: str) -> ExecutedOn:
@@ -73,6 +72,16 @@ def _adapter(device: str) -> int:
             f"runtime directml has no device {device!r}", hint="known: gpu, and gpu.1 for the second adapter"
         )
     return int(match[1] or 0)
+
+
+def _adapter_name(adapter: int) -> str:
+    """The adapter as Windows describes it; where ONNX Runtime doesn't list it, its number."""
+    import onnxruntime
+
+    for device in onnxruntime.get_ep_devices():
+        if device.ep_name == PROVIDER and device.device.metadata.get("DxgiAdapterNumber") == str(adapter):
+            return hardware_name(device)
+    return f"DirectX 12 adapter {adapter}"
 
 
 def _check_system() -> None:

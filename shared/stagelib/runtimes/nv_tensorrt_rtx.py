@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from stagelib.api import Format, StageError, cpu_count
 from stagelib.modelinfo import ModelInfo
+from stagelib.ortrun import OrtSession, ort_failures
 from stagelib.runtimes.base import ExecutedOn
-from stagelib.runtimes.onnxruntime import OrtSession
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -30,20 +30,20 @@ def load(folder: Path, *, device: str = DEVICE, threads: int | None = None) -> O
     info = ModelInfo.read(folder)
     if info.format not in FORMATS:
         raise StageError(f"runtime nv_tensorrt_rtx can't load a model in {info.format} format")
-    from stagelib.cudadriver import open_driver
+    from stagelib.cudadriver import gpu_name, open_driver
 
-    open_driver()
+    driver = open_driver()
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
     provider, devices = _devices()
     options = _options(threads or cpu_count())
     options.add_provider_for_devices(devices[:1], {})
     try:
         session = onnxruntime.InferenceSession(str(folder / info.entry), options, enable_fallback=0)
-    except (errors.Fail, errors.InvalidGraph, errors.NotImplemented, errors.EPFail) as error:
+    except ort_failures() as error:
         raise StageError(f"{provider} can't take all of {info.entry}: {error}") from error
-    return OrtSession(session, {"provider": provider, "intra_op_num_threads": threads or cpu_count()})
+    settings: dict[str, str | int | None] = {"provider": provider, "intra_op_num_threads": threads or cpu_count()}
+    return OrtSession(session, settings, gpu_name(driver))
 
 
 def executed_on(device: str) -> ExecutedOn:
@@ -57,14 +57,13 @@ def _devices() -> tuple[str, list[Any]]:
     """The provider's name and the GPUs that it finds."""
     import onnxruntime
     import onnxruntime_ep_nv_tensorrt_rtx as plugin
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
     from stagelib.cudadriver import MISSING
 
     name = plugin.get_ep_name()
     try:
         onnxruntime.register_execution_provider_library(name, plugin.get_library_path())
-    except errors.Fail as error:
+    except ort_failures() as error:
         # A second session in this process: the library is registered already.
         if name not in {found.ep_name for found in onnxruntime.get_ep_devices()}:
             raise StageError(f"ONNX Runtime can't load {name}: {error}", hint=MISSING) from error

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from stagelib import ortrun
+from stagelib import machine
 from stagelib.api import Format, StageError, cpu_count
 from stagelib.modelinfo import ModelInfo
-from stagelib.runtimes.base import ExecutedOn, Placed
+from stagelib.ortrun import CPU, OrtSession, ort_failures
+from stagelib.runtimes.base import ExecutedOn
 
 if TYPE_CHECKING:
     import onnxruntime
-    from numpy.typing import NDArray
 
 PACKAGES: tuple[str, ...] = ("onnxruntime", "numpy")
 FORMATS: tuple[Format, ...] = ("onnx",)
-PROVIDERS = {"cpu": "CPUExecutionProvider"}
+PROVIDERS = {"cpu": CPU}
 
 
 def load(folder: Path, *, device: str = "cpu", threads: int | None = None) -> OrtSession:
     """Load the ONNX model of `folder`; StageError for a device this runtime doesn't serve or a model it can't read."""
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
     provider = PROVIDERS.get(device.lower())
     if provider is None:
@@ -35,9 +33,9 @@ def load(folder: Path, *, device: str = "cpu", threads: int | None = None) -> Or
     settings: dict[str, str | int | None] = {"provider": provider, "intra_op_num_threads": threads or cpu_count()}
     try:
         session = onnxruntime.InferenceSession(str(folder / info.entry), _options(settings), providers=[provider])
-    except (errors.Fail, errors.InvalidGraph, errors.NotImplemented, errors.InvalidProtobuf) as error:
+    except ort_failures() as error:
         raise StageError(f"ONNX Runtime can't load {info.entry}: {error}", kind="stage") from error
-    return OrtSession(session, settings)
+    return OrtSession(session, settings, machine.cpu_model())
 
 
 def executed_on(device: str) -> ExecutedOn:
@@ -56,23 +54,3 @@ def _options(settings: Mapping[str, str | int | None]) -> onnxruntime.SessionOpt
     # Idle workers otherwise go on spinning after a run and take the CPUs from whatever is measured next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
-
-
-class OrtSession:
-    """A loaded ONNX model."""
-
-    def __init__(self, session: onnxruntime.InferenceSession, settings: Mapping[str, str | int | None]) -> None:
-        self._session = session
-        self._outputs = [output.name for output in session.get_outputs()]
-        self.inputs: tuple[str, ...] = tuple(tensor.name for tensor in session.get_inputs())
-        self.settings: Mapping[str, str | int | None] = settings
-
-    def run(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return ortrun.answers(self._session, self._outputs, batch)
-
-    def placement(self) -> tuple[Placed, ...]:
-        # From the partitioner, not from get_providers(): that lists what was asked for even if nothing runs there.
-        nodes: Counter[str] = Counter()
-        for subgraph in self._session.get_provider_graph_assignment_info():
-            nodes[subgraph.ep_name] += len(subgraph.get_nodes())
-        return tuple(Placed(where=where, nodes=number) for where, number in sorted(nodes.items()))

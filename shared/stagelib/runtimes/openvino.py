@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stagelib import machine
 from stagelib.api import Format, StageError, cpu_count
 from stagelib.modelinfo import ModelInfo
 from stagelib.npublobs import PLATFORM
@@ -42,7 +43,9 @@ def load(folder: Path, *, device: str = "CPU", threads: int | None = None) -> Op
         compiled = _compiled(core, folder / entry, name, settings)
     except RuntimeError as error:
         raise StageError(f"OpenVINO can't load {entry} for {name}: {error}") from error
-    return OpenVinoSession(compiled, {"device": name, "loaded": entry, **settings})
+    on_cpu = executed_on(device) == "cpu"
+    called = machine.cpu_model() if on_cpu else str(core.get_property(name, "FULL_DEVICE_NAME"))
+    return OpenVinoSession(compiled, {"device": name, "loaded": entry, **settings}, called)
 
 
 def executed_on(device: str) -> ExecutedOn:
@@ -93,12 +96,15 @@ def _settings(name: str, threads: int | None) -> dict[str, str | int | None]:
 class OpenVinoSession:
     """A compiled model with one inference request."""
 
-    def __init__(self, compiled: openvino.CompiledModel, settings: Mapping[str, str | int | None]) -> None:
+    def __init__(
+        self, compiled: openvino.CompiledModel, settings: Mapping[str, str | int | None], device_name: str
+    ) -> None:
         self._compiled = compiled
         self._request = compiled.create_infer_request()
         self._outputs = [output.any_name for output in compiled.outputs]
         self.inputs: tuple[str, ...] = tuple(tensor.any_name for tensor in compiled.inputs)
         self.settings: Mapping[str, str | int | None] = settings
+        self.device_name = device_name
 
     def run(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         try:

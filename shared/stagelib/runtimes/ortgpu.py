@@ -12,18 +12,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stagelib import vendor
+from stagelib import machine, vendor
 from stagelib.api import Format, StageError, cpu_count
 from stagelib.modelinfo import ModelInfo
+from stagelib.ortrun import CPU, OrtSession, ort_failures
 from stagelib.runtimes.base import ExecutedOn
-from stagelib.runtimes.onnxruntime import OrtSession
 
 if TYPE_CHECKING:
     import onnxruntime
 
 PACKAGES: tuple[str, ...] = ("onnxruntime-gpu", "numpy")
 FORMATS: tuple[Format, ...] = ("onnx",)
-CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 PROVIDERS = {"tensorrt": (TENSORRT, CUDA), "cuda": (CUDA,), "cpu": (CPU,)}
 CUDA_LIBRARIES = ("libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10", "libcudnn.so.9")
 """What the providers of this release are linked with, in the order in which they need each other."""
@@ -46,7 +46,6 @@ def load(folder: Path, *, device: str = "TensorRT", threads: int | None = None) 
     if info.format not in FORMATS:
         raise StageError(f"runtime ortgpu can't load a model in {info.format} format")
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
     _preload(providers)
     settings: dict[str, str | int | None] = {
@@ -62,9 +61,9 @@ def load(folder: Path, *, device: str = "TensorRT", threads: int | None = None) 
             providers=[_configured(name, settings) for name in providers],
             enable_fallback=0,
         )
-    except (errors.Fail, errors.InvalidGraph, errors.NotImplemented, errors.EPFail, RuntimeError) as error:
+    except ort_failures() as error:
         raise StageError(f"ONNX Runtime can't run all of {info.entry} on {device}: {error}") from error
-    return OrtSession(session, settings)
+    return OrtSession(session, settings, _device_name(providers))
 
 
 def executed_on(device: str) -> ExecutedOn:
@@ -77,6 +76,14 @@ def _providers(device: str) -> tuple[str, ...]:
     if providers is None:
         raise StageError(f"runtime ortgpu has no device {device!r}", hint="known: TensorRT, CUDA, CPU")
     return providers
+
+
+def _device_name(providers: tuple[str, ...]) -> str:
+    if providers == (CPU,):
+        return machine.cpu_model()
+    from stagelib.cudadriver import gpu_name, open_driver
+
+    return gpu_name(open_driver())
 
 
 def _preload(providers: tuple[str, ...]) -> None:

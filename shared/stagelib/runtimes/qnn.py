@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stagelib import ortrun
+from stagelib import machine
 from stagelib.api import Format, StageError
 from stagelib.modelinfo import ModelInfo, Variant
-from stagelib.runtimes.base import ExecutedOn, Placed
+from stagelib.ortrun import OrtSession, hardware_name, ort_placement
+from stagelib.runtimes.base import ExecutedOn
 
 if TYPE_CHECKING:
     import onnxruntime
-    from numpy.typing import NDArray
 
 PACKAGES: tuple[str, ...] = ("onnxruntime", "onnxruntime-qnn", "numpy")
 FORMATS: tuple[Format, ...] = ("qnn_context", "onnx")
@@ -38,7 +38,7 @@ Verdict = Literal["optimal", "prefer_recompilation", "unsupported", "not_applica
 NOTHING_SAID: Verdict = "not_applicable"
 
 
-def load(folder: Path, *, device: str = "NPU", threads: int | None = None) -> QnnSession:
+def load(folder: Path, *, device: str = "NPU", threads: int | None = None) -> OrtSession:
     """Load the model of `folder`; StageError where the device, its backend or the right chip's context isn't there.
 
     A context compiled for another chip is refused on an NPU. The emulator runs any, and proves nothing about the chip.
@@ -57,7 +57,7 @@ def load(folder: Path, *, device: str = "NPU", threads: int | None = None) -> Qn
     entry = _for_this_device(info.variants).entry if name == "NPU" and info.variants else info.entry
     session = _session(folder / entry, name, options)
     settings = {"device": name, "model": entry, **{key: Path(value).name for key, value in options.items()}}
-    return QnnSession(session, settings)
+    return OrtSession(session, settings, _device_name(name))
 
 
 def executed_on(device: str) -> ExecutedOn:
@@ -84,6 +84,19 @@ def _options(name: str) -> dict[str, str]:
     return {"backend_path": onnxruntime_qnn.get_qnn_htp_path(), **burst}
 
 
+def _device_name(name: str) -> str:
+    """The chip where Linux knows it, else what ONNX Runtime says of the device."""
+    if name == "EMULATOR":
+        return f"Qualcomm's emulator on {machine.cpu_model()}"
+    if soc := _soc_name():
+        return f"{soc} {name}"
+    from stagelib import qnnfiles
+
+    found = qnnfiles.devices(name)[0]
+    # On Linux for ARM64 ONNX Runtime takes all for the processor, and would call the NPU so.
+    return hardware_name(found) if found.device.type.name == name else f"Qualcomm {name}"
+
+
 def _kind(name: str) -> str:
     """ONNX Runtime's word for the device; the emulator is the processor."""
     return "" if name == "EMULATOR" else name
@@ -101,7 +114,7 @@ def _session(model: Path, name: str, options: Mapping[str, str]) -> onnxruntime.
         return qnnfiles.session(model, options, {"session.disable_cpu_ep_fallback": "1"}, kind)
     except StageError:
         session = qnnfiles.session(model, options, {}, kind)
-    placed = qnnfiles.placement(session)
+    placed = ort_placement(session)
     if not any(part.where == qnnfiles.PROVIDER for part in placed):
         raise StageError(
             f"Qualcomm's {name} backend took nothing of {model.name}: all of it would have run on the CPU",
@@ -161,21 +174,3 @@ def _soc_name() -> str:
     """The chip's name as Linux knows it (/sys/devices/soc0/machine, `SM8650`); empty where it doesn't."""
     path = Path("/sys/devices/soc0/machine")
     return path.read_text().strip() if path.is_file() else ""
-
-
-class QnnSession:
-    """A model on one of Qualcomm's backends."""
-
-    def __init__(self, session: onnxruntime.InferenceSession, settings: Mapping[str, str | int | None]) -> None:
-        self._session = session
-        self._outputs = [output.name for output in session.get_outputs()]
-        self.inputs: tuple[str, ...] = tuple(tensor.name for tensor in session.get_inputs())
-        self.settings: Mapping[str, str | int | None] = settings
-
-    def run(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return ortrun.answers(self._session, self._outputs, batch)
-
-    def placement(self) -> tuple[Placed, ...]:
-        from stagelib import qnnfiles
-
-        return qnnfiles.placement(self._session)

@@ -97,6 +97,7 @@ class EngineSession:
         self.inputs: tuple[str, ...] = tuple(name for name in names if name in given)
         self._outputs = [name for name in names if name not in given]
         self.settings: Mapping[str, str | int | None] = settings
+        self.device_name = gpu.name
 
     def run(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         import numpy as np

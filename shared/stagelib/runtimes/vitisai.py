@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stagelib import ortrun
 from stagelib.api import Format, StageError
 from stagelib.modelinfo import ModelInfo
+from stagelib.ortrun import OrtSession, ort_failures
 from stagelib.runtimes.base import ExecutedOn, Placed
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ def load(folder: Path, *, device: str = DEVICE, threads: int | None = None) -> V
         session = runtime.InferenceSession(
             str(folder / info.entry), session_options, providers=[vitisai.PROVIDER], provider_options=[options]
         )
-    except vitisai.failures() as error:
+    except ort_failures() as error:
         raise StageError(f"the Vitis AI provider can't load {info.entry}: {error}", hint=DRIVER) from error
     settings = {"provider": vitisai.PROVIDER, "intra_op_num_threads": threads, **vitisai.described(options)}
-    loaded = VitisAiSession(session, settings, cache)
+    loaded = VitisAiSession(session, settings, cache, vitisai.device_name())
     if not any(part.where == vitisai.PROVIDER and part.nodes for part in loaded.placement()):
         raise StageError(f"no node of {info.entry} is on {vitisai.PROVIDER}: it would run on the CPU, in silence")
     return loaded
@@ -77,44 +77,41 @@ def _checked(device: str) -> None:
         raise StageError(f"runtime vitisai has no device {device!r}", hint=f"known: {DEVICE}")
 
 
-class VitisAiSession:
-    """A loaded model."""
+class VitisAiSession(OrtSession):
+    """A loaded model, whose NPU must have been opened."""
 
-    def __init__(self, session: Any, settings: Mapping[str, str | int | None], cache: Path) -> None:
+    def __init__(self, session: Any, settings: Mapping[str, str | int | None], cache: Path, device_name: str) -> None:
         weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
-        self._session = session
+        super().__init__(session, settings, device_name)
         self._cache = cache
         self._seen = False
-        self._outputs = [output.name for output in session.get_outputs()]
-        self.inputs: tuple[str, ...] = tuple(tensor.name for tensor in session.get_inputs())
-        self.settings: Mapping[str, str | int | None] = settings
 
     def run(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Outputs by name; StageError after the first run where the NPU's device node was never opened."""
         from stagelib import vitisai
 
-        results = ortrun.answers(self._session, self._outputs, batch)
+        results = super().run(batch)
         if not self._seen and vitisai.opened_device() is False:
             raise StageError(f"{vitisai.PROVIDER} ran without opening an NPU: it computes on the CPU", hint=DRIVER)
         self._seen = True
         return results
 
     def placement(self) -> tuple[Placed, ...]:
-        """From the partitioner, where this release of ONNX Runtime tells; else from the provider's own report.
+        """From the partitioner, where this release of ONNX Runtime tells, and from the provider's own report.
 
         Either says which nodes the provider has. Which of them it runs on the CPU itself, only the report says.
         """
         from stagelib import vitisai
 
-        assignment = getattr(self._session, "get_provider_graph_assignment_info", None)
         reported = vitisai.read_report(self._cache)
-        # The partitioner counts as the provider's what that runs on the CPU itself: its own report knows better.
-        if assignment is None or any(part.where == vitisai.INSIDE for part in reported):
+        if getattr(self._session, "get_provider_graph_assignment_info", None) is None:
             if not reported:
                 raise StageError("neither ONNX Runtime nor the Vitis AI provider says where the nodes are")
             return reported
-        ops: dict[str, Counter[str]] = {}
-        for subgraph in assignment():
-            nodes = subgraph.get_nodes()
-            ops.setdefault(subgraph.ep_name, Counter()).update(node.op_type for node in nodes)
-        return tuple(Placed(where=where, nodes=found.total(), ops=dict(found)) for where, found in sorted(ops.items()))
+        placed = super().placement()
+        left = [part for part in placed if part.where != vitisai.PROVIDER]
+        inside = vitisai.inside(reported, sum((Counter(part.ops) for part in left), Counter()))
+        if inside is None:
+            return placed
+        # The report's count: to the partitioner what was compiled before is one node.
+        return (*(part for part in reported if part.where == vitisai.PROVIDER), *left, inside)

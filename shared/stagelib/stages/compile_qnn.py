@@ -145,6 +145,7 @@ def _options(chip: Chip, params: Params, vtcm: int) -> dict[str, str]:
 def _session(source: Path, options: dict[str, str], target: Path, *, strict: bool) -> tuple[Placed, ...]:
     """Compile by making a session, which unlike ONNX Runtime's ModelCompiler also tells where every node is."""
     from stagelib import qnnfiles
+    from stagelib.ortrun import ort_placement
 
     entries = {
         "session.disable_cpu_ep_fallback": str(int(strict)),
@@ -152,7 +153,7 @@ def _session(source: Path, options: dict[str, str], target: Path, *, strict: boo
         "ep.context_embed_mode": "0",
         "ep.context_file_path": str(target),
     }
-    return qnnfiles.placement(qnnfiles.session(source, options, entries))
+    return ort_placement(qnnfiles.session(source, options, entries))
 
 
 def _remove(target: Path) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stagelib.api import Call, Result, Stage, StageError
+from stagelib.digests import digest_files
 from stagelib.modelinfo import ModelInfo, Variant
+
+if TYPE_CHECKING:
+    from stagelib.rtxengine import Built
 
 TURING = "7.5"
 CAPABILITIES = ("8.0", "8.6", "8.9", "12.0", "12.1")
@@ -41,6 +46,16 @@ class Params:
             raise ValueError(f"capability {TURING} gets an engine of its own: set turing")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What an engine is built from."""
+
+    info: ModelInfo
+    file: Mapping[str, str]
+    """The ONNX file's name and digest."""
+    tf32: bool
+
+
 STAGE = Stage(
     summary="build TensorRT-RTX engines",
     inputs=("model",),
@@ -60,14 +75,14 @@ def run(call: Call, params: Params) -> Result:
     info = ModelInfo.read(folder)
     _check_source(info, params)
     groups = [_ordered(params.capabilities)] + ([(TURING,)] if params.turing else [])
-    source = {"file": info.entry, "sha256": rtxengine.digest([folder / name for name in info.files])}
+    source = {"file": info.entry, "sha256": digest_files(*(folder / name for name in info.files))}
     variants: list[Variant] = []
     layers: dict[str, int] = {}
     for number, group in enumerate(groups):
         call.progress(number / len(groups), f"building for {', '.join(group)}")
         built = rtxengine.build(folder / info.entry, group, tf32=params.tf32)
         layers = dict(built.layers)
-        variants.append(_write(call.output, built, group, {"model": info, "source": source, "tf32": params.tf32}))
+        variants.append(_write(call.output, built, group, Source(info=info, file=source, tf32=params.tf32)))
     extra = info.files if params.with_onnx else ()
     for name in extra:
         shutil.copyfile(folder / name, call.output / name)
@@ -104,11 +119,10 @@ def _ordered(capabilities: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(set(capabilities), key=lambda name: tuple(int(part) for part in name.split("."))))
 
 
-def _write(folder: Path, built: Any, group: tuple[str, ...], about: dict[str, Any]) -> Variant:
+def _write(folder: Path, built: Built, group: tuple[str, ...], source: Source) -> Variant:
     """The engine, and beside it what it is good for."""
     from stagelib import rtxengine
 
-    info: ModelInfo = about["model"]
     target = folder / f"model_{'_'.join(rtxengine.architecture(name).lower() for name in group)}.engine"
     target.write_bytes(built.plan)
     built_for = {
@@ -118,13 +132,13 @@ def _write(folder: Path, built: Any, group: tuple[str, ...], about: dict[str, An
     }
     description = built_for | {
         "good_for": "this release of the library and GPUs of these compute capabilities",
-        "precision": info.precision,
-        "tf32": about["tf32"],
+        "precision": source.info.precision,
+        "tf32": source.tf32,
         "bytes": len(built.plan),
-        "sha256": rtxengine.digest([target]),
-        "source_model": about["source"],
-        "inputs": [asdict(tensor) for tensor in info.inputs],
-        "outputs": [asdict(tensor) for tensor in info.outputs],
+        "sha256": digest_files(target),
+        "source_model": dict(source.file),
+        "inputs": [asdict(tensor) for tensor in source.info.inputs],
+        "outputs": [asdict(tensor) for tensor in source.info.outputs],
         "network_layers": dict(built.layers),
         "built_without_gpu": True,
     }

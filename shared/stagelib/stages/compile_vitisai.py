@@ -100,6 +100,7 @@ def _chosen(folder: Path, params: Params, precision: str) -> dict[str, str]:
 def _compile(runtime: Any, source: Path, target: Path, options: dict[str, str]) -> None:
     """Make a session, and with it the compiled model: that is how AMD's provider compiles."""
     from stagelib import vitisai
+    from stagelib.ortrun import ort_failures
 
     os.environ[vitisai.REPORT_VARIABLE] = vitisai.REPORT
     session = runtime.SessionOptions()
@@ -112,7 +113,7 @@ def _compile(runtime: Any, source: Path, target: Path, options: dict[str, str]) 
         session.add_session_config_entry(name, value)
     try:
         runtime.InferenceSession(str(source), session, providers=[vitisai.PROVIDER], provider_options=[options])
-    except vitisai.failures() as error:
+    except ort_failures() as error:
         raise StageError(f"the Vitis AI provider can't compile {source.name}: {error}") from error
 
 
@@ -121,7 +122,7 @@ def place(source: onnx.ModelProto, compiled: onnx.ModelProto, reported: tuple[Pl
 
     What the provider took and runs on the CPU itself is known from its report alone. StageError where it took nothing.
     """
-    from stagelib import arithmetic, vitisai
+    from stagelib import arithmetic, ortrun, vitisai
     from stagelib.runtimes.base import Placed
 
     contexts = [node for node in compiled.graph.node if node.op_type == "EPContext"]
@@ -135,20 +136,20 @@ def place(source: onnx.ModelProto, compiled: onnx.ModelProto, reported: tuple[Pl
         [name for node in left for name in node.output], arithmetic.multiplications(source.graph)
     )
     taken = len(source.graph.node) - len(left)
-    on_cpu = sum(part.nodes for part in reported if part.where == vitisai.INSIDE) - len(left)
+    ops = Counter(node.op_type for node in left)
+    inside = vitisai.inside(reported, ops)
     parts = [
         Placed(
             where=vitisai.PROVIDER,
-            nodes=taken - max(on_cpu, 0),
+            nodes=taken - (inside.nodes if inside else 0),
             # Which products the provider runs on the CPU itself, nobody says: then no share of the arithmetic is known.
-            compute=None if share is None or on_cpu > 0 else 1.0 - share,
+            compute=None if share is None or inside else 1.0 - share,
         )
     ]
     if left:
-        ops = dict(Counter(node.op_type for node in left))
-        parts.append(Placed(where=vitisai.CPU, nodes=len(left), ops=ops, compute=None if on_cpu > 0 else share))
-    if on_cpu > 0:
-        parts.append(Placed(where=vitisai.INSIDE, nodes=on_cpu))
+        parts.append(Placed(where=ortrun.CPU, nodes=len(left), ops=dict(ops), compute=None if inside else share))
+    if inside:
+        parts.append(inside)
     return tuple(parts)
 
 

@@ -63,9 +63,7 @@ def run(call: Call, params: Params) -> Result:
         raise StageError(f"device {params.device!r} of runtime {params.runtime} is no emulator")
     rows = batches.read_rows(call.input("batches"), batches.EVALUATION)
     info, against = ModelInfo.read(call.input("model")), ModelInfo.read(call.input("executable"))
-    size = info.inputs[0].shape[0]
-    if not isinstance(size, int):
-        raise StageError("the model's batch size is free", hint="put fix_shape among the recipe's stages")
+    size = _batch_size(info)
     call.progress(0.0, "loading the compiled model")
     emulated = runtime.load(call.input("model"), device=params.device, threads=None)
     compiled_from = baseline.load(call.input("executable"), device=BASELINE_DEVICE, threads=None)
@@ -88,6 +86,13 @@ def run(call: Call, params: Params) -> Result:
             for row in range(len(scored))
         ],
     )
+
+
+def _batch_size(info: ModelInfo) -> int:
+    size = info.inputs[0].shape[0]
+    if not isinstance(size, int):
+        raise StageError("the model's batch size is free", hint="put fix_shape among the recipe's stages")
+    return size
 
 
 def _compare(

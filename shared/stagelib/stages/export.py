@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import torch
 
 ORDER = ("input_ids", "attention_mask", "token_type_ids")
-AXES = {0: "batch_size", 1: "sequence_length"}
 OPSETS = range(14, 21)
 CHECK_BATCH, CHECK_LENGTH = 2, 8
 TOLERANCE = 1e-3

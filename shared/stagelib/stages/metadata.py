@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,10 @@ STAGE = Stage(
 
 
 def run(call: Call, params: Params) -> Result:
-    """Write the model with `metadata_props`; StageError without a config.json, or where there is nothing to write."""
+    """Write the model with `metadata_props`.
+
+    StageError without a config.json, for a type Olive has no name for, or where there is nothing to write.
+    """
     from stagelib import onnxfiles, quantized
 
     call.progress(0.0, "reading the model")
@@ -46,8 +50,8 @@ def run(call: Call, params: Params) -> Result:
     config = read_config(call.input("source"))
     written = {
         **from_config(config, params.config_keys),
-        **({"activation_dtype": NAMES[activations.most_common(1)[0][0]]} if activations else {}),
-        **({"weight_dtype": NAMES[weights.most_common(1)[0][0]]} if weights else {}),
+        **named("activation_dtype", activations),
+        **named("weight_dtype", weights),
         **({"quant_type": params.quant_type} if params.quant_type else {}),
     }
     if not written:
@@ -67,6 +71,16 @@ def run(call: Call, params: Params) -> Result:
         "weight_values": dict(weights),
     }
     return Result(facts=facts)
+
+
+def named(key: str, types: Counter[str]) -> dict[str, str]:
+    """The type that most have, in Olive's words; StageError where it has none. Nothing for a float graph."""
+    if not types:
+        return {}
+    kind = types.most_common(1)[0][0]
+    if kind not in NAMES:
+        raise StageError(f"Olive has no name for {kind}, which is {key}", hint=f"it knows {', '.join(NAMES)}")
+    return {key: NAMES[kind]}
 
 
 def read_config(source: Path) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stagelib.api import Call, Result, Stage, StageError
@@ -77,11 +78,14 @@ def run(call: Call, params: Params) -> Result:
     }
     (call.output / CONTRACT).write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
     call.progress(1.0)
-    size = sum(path.stat().st_size for path in call.output.rglob("*") if path.is_file())
-    model_size = sum((call.output / name).stat().st_size for name in info.files)
-    return Result(
-        facts={"deploy_bytes": size, "model_bytes": model_size, "pooling": reading.mode, "golden_samples": len(golden)}
-    )
+    return Result(facts={**_sizes(call.output, info), "pooling": reading.mode, "golden_samples": len(golden)})
+
+
+def _sizes(folder: Path, info: ModelInfo) -> dict[str, int]:
+    return {
+        "deploy_bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        "model_bytes": sum((folder / name).stat().st_size for name in info.files),
+    }
 
 
 def _description(info: ModelInfo, reading: Reading) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class Model:
     """A session that answers with its tokens, bent by `error`."""
 
     inputs = ("input_ids", "attention_mask")
+    device_name = "a chip"
     settings: Mapping[str, str | int | None] = {"device": "fake"}
 
     def __init__(self, error: float, pause: float = 0.0) -> None:

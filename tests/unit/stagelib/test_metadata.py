@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import pytest
 
 from stagelib.api import StageError
-from stagelib.quantized import TYPES, precision, quantized_types
-from stagelib.stages.metadata import NAMES, from_config, read_config
+from stagelib.quantized import INTEGERS, TYPES, precision, quantized_types
+from stagelib.stages.metadata import NAMES, from_config, named, read_config
 
 NUMBERS = {name: number for number, name in TYPES.items()}
 
@@ -60,9 +61,24 @@ def test_a_default_zero_point_is_no_type() -> None:
     assert precision(graph([node("QuantizeLinear", "x", "scale")], [])) == "fp32"
 
 
-def test_every_type_has_olives_name() -> None:
-    assert set(NAMES) == set(TYPES.values())
+def test_every_integer_has_olives_name() -> None:
+    assert set(NAMES) == set(INTEGERS.values())
     assert NAMES["uint16"] == "QUInt16"
+    assert named("weight_dtype", Counter(int8=3, uint8=1)) == {"weight_dtype": "QInt8"}
+    assert named("weight_dtype", Counter()) == {}
+
+
+def test_a_type_that_olive_has_no_name_for_is_no_silence() -> None:
+    quantized = graph(
+        [
+            node("DequantizeLinear", "weight", "scale", "zero"),
+            node("MatMul", "x", "weight/DequantizeLinear"),
+        ],
+        [tensor("weight", NUMBERS["float8e4m3fn"], 4, 4)],
+    )
+    _, weights = quantized_types(quantized)
+    with pytest.raises(StageError, match="no name for float8e4m3fn, which is weight_dtype"):
+        named("weight_dtype", weights)
 
 
 def test_values_are_written_as_olive_writes_them() -> None:

@@ -60,8 +60,8 @@ class Core:
         return Compiled(content)
 
     def get_property(self, device: str, name: str) -> str:
-        assert (device, name) == ("NPU", "DEVICE_ARCHITECTURE")
-        return self._platform
+        assert device == "NPU"
+        return {"DEVICE_ARCHITECTURE": self._platform, "FULL_DEVICE_NAME": f"Intel NPU {self._platform}"}[name]
 
 
 def install(monkeypatch: pytest.MonkeyPatch, core: Core, folder: Path) -> None:
@@ -181,7 +181,7 @@ def with_blobs(folder: Path) -> Path:
 def loaded(monkeypatch: pytest.MonkeyPatch, core: Core, folder: Path, device: str) -> Any:
     install(monkeypatch, core, folder)
     # A session asks the compiled model for its ports; what was loaded is all that counts here.
-    monkeypatch.setattr(runtime, "OpenVinoSession", lambda compiled, settings: (compiled, settings))
+    monkeypatch.setattr(runtime, "OpenVinoSession", lambda _, settings, name: (name, settings))
     return runtime.load(folder, device=device)
 
 
@@ -249,6 +249,6 @@ class Layers:
 )
 def test_placement_is_what_openvino_says_it_executes_on(devices: list[str], where: str, nodes: int) -> None:
     model: Any = Layers(devices, ["Input", "FullyConnected", "FullyConnected", "Output"])
-    (placed,) = runtime.OpenVinoSession(model, {}).placement()
+    (placed,) = runtime.OpenVinoSession(model, {}, "a chip").placement()
     assert (placed.where, placed.nodes) == (where, nodes)
     assert placed.ops == ({} if where == "NPU" else {"FullyConnected": 2})

@@ -10,7 +10,8 @@ import pytest
 from stagelib import qnnchips, qnnfiles, vendor
 from stagelib.api import StageError
 from stagelib.modelinfo import ModelInfo, Tensor, Variant
-from stagelib.qnnfiles import CPU, PROVIDER, Context
+from stagelib.ortrun import CPU
+from stagelib.qnnfiles import PROVIDER, Context
 from stagelib.runtimes import qnn
 from stagelib.runtimes.base import Placed
 from stagelib.stages import compile_qnn

@@ -17,6 +17,18 @@ SHARED = this_project().shared
 STAGES = sorted(path.stem for path in (SHARED / "stagelib" / "stages").glob("*.py"))
 
 
+def test_a_stages_source_is_its_module_and_what_that_imports(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shutil.copytree(SHARED / "stagelib", shared / "stagelib")
+    before = StageLibrary(shared).source_digest("stagelib.stages.benchmark")
+    unrelated = shared / "stagelib" / "stages" / "export.py"
+    unrelated.write_text(unrelated.read_text() + "# a comment\n")
+    assert StageLibrary(shared).source_digest("stagelib.stages.benchmark") == before
+    worker = shared / "stagelib" / "measure.py"
+    worker.write_text(worker.read_text() + "# a comment\n")
+    assert StageLibrary(shared).source_digest("stagelib.stages.benchmark") != before
+
+
 @pytest.mark.parametrize("stage", ["benchmark", "emulate"])
 def test_the_baseline_s_runtime_is_part_of_what_it_is_compared_in(tmp_path: Path, stage: str) -> None:
     shared = tmp_path / "shared"

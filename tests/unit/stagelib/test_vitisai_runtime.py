@@ -14,6 +14,7 @@ import pytest
 from stagelib import vitisai
 from stagelib.api import StageError
 from stagelib.modelinfo import ModelInfo, Tensor, Variant
+from stagelib.ortrun import CPU
 from stagelib.runtimes import vitisai as runtime
 from stagelib.runtimes.base import places
 
@@ -31,7 +32,7 @@ class FakeSession:
     """What the provider's session says of itself."""
 
     made: Mapping[str, Any]
-    placed: Mapping[str, list[str]] = {vitisai.PROVIDER: ["EPContext"], vitisai.CPU: ["Cast"]}
+    placed: Mapping[str, list[str]] = {vitisai.PROVIDER: ["EPContext"], CPU: ["Cast"]}
 
     def __init__(self, path: str, options: Any, providers: list[str], provider_options: list[dict[str, str]]) -> None:
         type(self).made = {"path": path, "config": options.entries, "providers": providers, **provider_options[0]}
@@ -92,12 +93,12 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-BOTH = [vitisai.PROVIDER, vitisai.CPU]
+BOTH = [vitisai.PROVIDER, CPU]
 FEED: dict[str, Any] = {"input_ids": [1]}
 
 
 def test_an_onnxruntime_without_the_provider_is_told_from_amds(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
-    install(monkeypatch, FakeSession, [vitisai.CPU])
+    install(monkeypatch, FakeSession, [CPU])
     with pytest.raises(StageError, match="has no VitisAIExecutionProvider") as caught:
         runtime.load(model)
     assert "vendor/" in caught.value.hint
@@ -126,14 +127,14 @@ def test_a_model_is_loaded_as_it_was_compiled(monkeypatch: pytest.MonkeyPatch, m
         "target": "X1",
     }
     assert places(session) == [
-        {"where": vitisai.CPU, "nodes": 1, "ops": {"Cast": 1}, "compute": None},
         {"where": vitisai.PROVIDER, "nodes": 1, "ops": {"EPContext": 1}, "compute": None},
+        {"where": CPU, "nodes": 1, "ops": {"Cast": 1}, "compute": None},
     ]
 
 
 def test_a_provider_that_took_nothing_is_a_silent_fallback(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     class Fallen(FakeSession):
-        placed: Mapping[str, list[str]] = {vitisai.CPU: ["MatMul", "Add"]}
+        placed: Mapping[str, list[str]] = {CPU: ["MatMul", "Add"]}
 
     install(monkeypatch, Fallen, BOTH)
     with pytest.raises(StageError, match="it would run on the CPU, in silence"):
