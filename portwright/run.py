@@ -157,7 +157,11 @@ def _nothing_to_do(project: Project, wanted: Sequence[Wanted], plans: Sequence[R
         if done is None:
             return None
         outcomes = Outcomes(plan, done)
-        outcomes.diagnosis = shelf.find(plan.diagnose) if plan.diagnose else None
+        if plan.diagnose:
+            outcomes.diagnosis = shelf.find(plan.diagnose)
+            # A gate may have been raised over measurements that are there: its layers are still to be found.
+            if outcomes.diagnosis is None and wants_diagnosis(build_result(outcomes)):
+                return None
         found.append(outcomes)
     reports = [_report(project, item, outcomes) for item, outcomes in zip(wanted, found, strict=True)]
     return RunSummary(engine=f"not contacted: all of this was made by {plans[0].engine} before", reports=reports)
