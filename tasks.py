@@ -1,11 +1,12 @@
-"""Portwright's commands. Each parses its options, calls one function of portwright/ and prints what comes back."""
+"""Portwright's commands. Each parses its options, calls one function of portwright/ and prints what comes back.
+
+They import it when they run: `invoke --list` needs nothing of it.
+"""
 
 from __future__ import annotations
 
 from invoke.context import Context
 from invoke.tasks import task
-
-from portwright import commands
 
 TARGET = "one target, several with commas, or all; left out: the recipe's own"
 RECIPE = "a recipe's name, or a JSON file; left out: the target's default recipe"
@@ -26,6 +27,8 @@ SELECTION = {
 @task(auto_shortflags=False, help={"target": "one target, several with commas, or all", "engine": ENGINE})
 def build(_: Context, target: str, engine: str | None = None) -> None:
     """Build the toolchain images (or virtual environments) of targets."""
+    from portwright import commands
+
     commands.build(target, engine)
 
 
@@ -40,6 +43,8 @@ def run(
     device: str | None = None,
 ) -> None:
     """Run recipes: export, quantize, compile, benchmark, evaluate; builds what is missing."""
+    from portwright import commands
+
     commands.run(commands.Request(target, recipe, model, data, engine, device))
 
 
@@ -54,6 +59,8 @@ def bench(
     device: str | None = None,
 ) -> None:
     """Measure again, even if there is a measurement; builds what is missing."""
+    from portwright import commands
+
     request = commands.Request(
         targets=target, recipe=recipe, model=model, data=data, engine=engine, device=device, measure_again=True
     )
@@ -71,6 +78,8 @@ def plan(
     device: str | None = None,
 ) -> None:
     """Show the stage calls of recipes and what is there already; contacts no engine."""
+    from portwright import commands
+
     commands.plan(commands.Request(target, recipe, model, data, engine, device))
 
 
@@ -85,12 +94,16 @@ def explain(
     device: str | None = None,
 ) -> None:
     """Say which part of each stage's key differs from the last run."""
+    from portwright import commands
+
     commands.explain(commands.Request(target, recipe, model, data, engine, device))
 
 
 @task(name="list", auto_shortflags=False)
 def list_(_: Context) -> None:
     """List targets, recipes, toolchains and stages."""
+    from portwright import commands
+
     commands.list_all()
 
 
@@ -103,6 +116,8 @@ def list_(_: Context) -> None:
 )
 def matrix(_: Context, format: str = "github", jobs: str = "all") -> None:  # noqa: A002 - the option's name
     """Print the CI matrix: a job for each target, device and recipe."""
+    from portwright import commands
+
     commands.matrix(format, jobs)
 
 
@@ -127,12 +142,16 @@ def bundle(
     reference: bool = False,
 ) -> None:
     """Pack a run for a device without Docker: what ships, a small runner, locked requirements."""
+    from portwright import commands
+
     commands.bundle(commands.BundleRequest(recipe, out, target, model, platform, reference))
 
 
 @task(auto_shortflags=False, help={"of": "a result.json, or a folder of them", "format": "table or markdown"})
 def results(_: Context, of: str, format: str = "table") -> None:  # noqa: A002 - the option's name
     """Show results that were made elsewhere: on a device, or in CI."""
+    from portwright import commands
+
     commands.results(of, format)
 
 
@@ -146,12 +165,16 @@ def results(_: Context, of: str, format: str = "table") -> None:  # noqa: A002 -
 )
 def report(_: Context, out: str | None = None, format: str = "html", model: str | None = None) -> None:  # noqa: A002
     """Write a report of the last run of every recipe."""
+    from portwright import commands
+
     commands.report(out, format, model)
 
 
 @task(auto_shortflags=False, help={"recipe": "a recipe's name", "model": "a model's folder under runs/"})
 def history(_: Context, recipe: str | None = None, model: str | None = None) -> None:
     """Show measurements over time."""
+    from portwright import commands
+
     commands.history(recipe, model)
 
 
@@ -166,6 +189,8 @@ def history(_: Context, recipe: str | None = None, model: str | None = None) -> 
 )
 def compare(_: Context, first: str, second: str, fail_on_regression: bool = False) -> None:
     """Compare two runs, or two commits' runs: better, worse or a tie; refused where they were not measured alike."""
+    from portwright import commands
+
     commands.compare(first, second, fail_on_regression=fail_on_regression)
 
 
@@ -179,4 +204,6 @@ def compare(_: Context, first: str, second: str, fail_on_regression: bool = Fals
 )
 def clean(_: Context, yes: bool = False, everything: bool = False, older_than: int = 0) -> None:
     """Remove artifacts that no result refers to, and environments of toolchains that changed."""
+    from portwright import commands
+
     commands.clean(yes=yes, everything=everything, older_than_days=older_than)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from portwright.engines.base import EngineKind
@@ -51,12 +52,11 @@ class StageCall:
     components: Mapping[str, Any] = field(repr=False)
     """What the key is the digest of, for `invoke explain`."""
 
-    def upstream(self) -> Iterator[StageCall]:
-        """Every call this one depends on, first ones first; a call may come more than once."""
-        for given in self.inputs.values():
-            if given.call is not None:
-                yield from given.call.upstream()
-                yield given.call
+    @cached_property
+    def upstream(self) -> tuple[StageCall, ...]:
+        """Every call this one depends on, each once, first ones first."""
+        given = [item.call for item in self.inputs.values() if item.call is not None]
+        return tuple(unique(call for end in given for call in (*end.upstream, end)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +86,11 @@ class RecipePlan:
     diagnose: StageCall | None
     """What runs only for a model that failed: which of its layers lose most. None where it executes on a device."""
 
-    @property
-    def calls(self) -> list[StageCall]:
+    @cached_property
+    def calls(self) -> tuple[StageCall, ...]:
         """Each call once, dependencies first; texts before the export, since what is wrong with them shows sooner."""
         ends = [self.batches, self.package, self.evaluate, *([self.emulate] if self.emulate else []), self.benchmark]
-        return unique(call for end in ends for call in (*end.upstream(), end))
+        return tuple(unique(call for end in ends for call in (*end.upstream, end)))
 
 
 def unique(calls: Iterable[StageCall]) -> list[StageCall]:

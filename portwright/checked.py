@@ -20,7 +20,10 @@ MAX_SHOWN = 8
 class StrictModel(BaseModel):
     """A border model: unknown keys and inexact types are refused, and values don't change."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True, allow_inf_nan=False)
+    # Built at its first use: most commands need few of them.
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, populate_by_name=True, allow_inf_nan=False, defer_build=True
+    )
 
 
 def read_text(path: Path, what: str) -> str:

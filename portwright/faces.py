@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from portwright import readback
@@ -146,15 +147,11 @@ def results_text(results: Sequence[RunResult], format_: str) -> str:
 
 def plan_text(plans: Sequence[RecipePlan], shelf: Shelf) -> str:
     """The calls of all plans, each once, with what is there already."""
-    recipes = {
-        call.key: [p.recipe.name for p in plans if call.key in {c.key for c in p.calls}]
-        for p in plans
-        for call in p.calls
-    }
+    recipes = Counter(call.key for plan in plans for call in plan.calls)
     rows = []
     for call in unique(call for plan in plans for call in plan.calls):
         there = "there" if shelf.find(call) else "to run"
-        rows.append((call.stage, call.toolchain.name, call.key[:12], there, str(len(recipes[call.key]))))
+        rows.append((call.stage, call.toolchain.name, call.key[:12], there, str(recipes[call.key])))
     engine = plans[0].engine if plans else "-"
     return (
         table(("stage", "toolchain", "key", "state", "recipes"), rows)
@@ -177,7 +174,7 @@ def list_text(catalog: Catalog) -> str:
         for target in catalog.targets.values()
         for recipe in target.recipe_paths
     ]
-    stages = [(item.name, item.stage.summary) for item in catalog.stage_library.recipe_stages()]
+    stages = [(item.name, item.stage.summary) for item in catalog.stage_library.recipe_stages.values()]
     return "\n\n".join(
         [table(("target", "hardware", "recipe", "toolchains"), rows), table(("stage", "what it does"), stages)]
     )

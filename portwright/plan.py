@@ -222,7 +222,10 @@ class _RecipePlanner:
         }
 
     def _chain(self) -> tuple[list[tuple[Declaration, StageCall]], tuple[ArchiveSpec, ...]]:
-        """Call the recipe's stages one after the other; the first model, its shape fixed, is the fp32 reference."""
+        """Call the recipe's stages one after the other.
+
+        The first model is what embeddings are held against; its shape fixed, it is the fp32 reference for latency.
+        """
         chain: list[tuple[Declaration, StageCall]] = []
         left_out: dict[str, ArchiveSpec] = {}
         wanted = []
@@ -237,6 +240,7 @@ class _RecipePlanner:
             chain.append((declaration, call))
             self._roles["model"] = CallInput(call=call)
             if "reference" not in self._roles:
+                self._roles["exported"] = CallInput(call=call)
                 self._roles["reference"] = CallInput(call=self._call("fix_shape", {}))
         return chain, tuple(left_out.values())
 
@@ -262,7 +266,7 @@ class _RecipePlanner:
             emulate = self._planner.call(self._recipe, emulator, "emulate", given, roles)
         embeddings = call("embed", self._execution, {})
         reference = self._planner.call(
-            self._recipe, baseline(self._stand_in), "embed", {}, {**self._roles, "executable": self._roles["reference"]}
+            self._recipe, baseline(self._stand_in), "embed", {}, {**self._roles, "executable": self._roles["exported"]}
         )
         judged = {"embeddings": CallInput(call=embeddings), "reference_embeddings": CallInput(call=reference)}
         return {

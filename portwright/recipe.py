@@ -200,20 +200,20 @@ def load_recipe(path: Path, library: StageLibrary) -> Recipe:
 
 def steps(recipe: Recipe, library: StageLibrary) -> list[Step]:
     """The recipe's stages with the parameters it gives, checked against their declarations."""
-    allowed = {declaration.name: declaration for declaration in library.recipe_stages()}
     found: list[Step] = []
     for index, entry in enumerate(recipe.stages):
         place = ("stages", index)
         name = entry.get("stage")
-        if not isinstance(name, str) or name not in allowed:
+        declaration = library.for_recipes(name)
+        if declaration is None:
             raise RecipeError(
                 f"recipe {recipe.path}: stages[{index}].stage: unknown stage {name!r}"
                 if "stage" in entry
                 else f"recipe {recipe.path}: stages[{index}].stage: is missing",
-                hint=suggestion(str(name), allowed),
+                hint=suggestion(str(name), library.recipe_stages),
             )
         given = {key: value for key, value in entry.items() if key != "stage"}
-        found.append((allowed[name], parameters(name, given, recipe, library, place)))
+        found.append((declaration, parameters(declaration.name, given, recipe, library, place)))
     return found
 
 

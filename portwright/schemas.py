@@ -33,7 +33,7 @@ def _recipe(library: StageLibrary) -> dict[str, Any]:
     document = Recipe.model_json_schema(by_alias=True)
     definitions = document.setdefault("$defs", {})
     names = []
-    for declaration in library.recipe_stages():
+    for declaration in library.recipe_stages.values():
         name = f"stage_{declaration.name}"
         names.append(name)
         definitions[name] = _stage(declaration)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import importlib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +20,12 @@ from portwright.errors import RecipeError
 from portwright.naming import suggestion
 from stagelib.api import Stage
 
-_MODULE_STRING = re.compile(r"^stagelib(\.[a-z_0-9]+)+$")
+# `stagelib.a.b`, with the names it imports where an import follows, in parentheses or on one (continued) line. Parsing
+# every file for its syntax tree would take most of a plan's time; a mention too many costs a stage nothing but a rerun.
+_MENTION = re.compile(
+    r"\b(stagelib(?:\.[A-Za-z_0-9]+)*)(?:[ \t]+import\b(?:[ \t]|\\\n)*(\([^)]*\)|(?:[^\n;\\]|\\\n)*))?"
+)
+_NAME = re.compile(r"[A-Za-z_0-9]+")
 FILLED_BY_SHAPE = ("batch_size", "sequence_length")
 FILLED_BY_RUNTIME = ("runtime", "device")
 
@@ -59,21 +63,41 @@ class StageLibrary:
 
     def __init__(self, shared: Path) -> None:
         self._root = shared
-        self._sources: dict[str, str] = {}
+        self._sources: dict[Path, str] = {}
 
+    @cached_property
+    def _files(self) -> dict[str, Path]:
+        """Every file of the library by its module's name."""
+        found: dict[str, Path] = {}
+        for path in sorted(self._root.glob("stagelib/**/*.py")):
+            parts = path.relative_to(self._root).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+        return found
+
+    def _names_in(self, package: str) -> list[str]:
+        """The modules of a package, by their last names."""
+        split = [name.rpartition(".") for name in self._files]
+        return sorted(name for parent, _, name in split if parent == f"stagelib.{package}")
+
+    @cached_property
     def names(self) -> list[str]:
         """Every stage, by file name."""
-        folder = self._root / "stagelib" / "stages"
-        return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+        return self._names_in("stages")
 
-    def recipe_stages(self) -> list[Declaration]:
-        """The stages that a recipe may list."""
-        return [declaration for name in self.names() if not (declaration := self.get(name)).stage.internal]
+    @cached_property
+    def recipe_stages(self) -> dict[str, Declaration]:
+        """The stages that a recipe may list, by name."""
+        return {name: declaration for name in self.names if not (declaration := self.get(name)).stage.internal}
+
+    def for_recipes(self, name: object) -> Declaration | None:
+        """The declaration of a stage that a recipe may list; None for any other name."""
+        found = self.get(name) if isinstance(name, str) and name in self.names else None
+        return None if found is None or found.stage.internal else found
 
     def get(self, name: str) -> Declaration:
         """The declaration of a stage; RecipeError for an unknown one."""
-        if name not in self.names():
-            raise RecipeError(f"unknown stage {name!r}", hint=suggestion(name, self.names()))
+        if name not in self.names:
+            raise RecipeError(f"unknown stage {name!r}", hint=suggestion(name, self.names))
         return Declaration(name, _module(f"stagelib.stages.{name}").STAGE)
 
     def runtime_packages(self, runtime: str) -> tuple[str, ...]:
@@ -86,11 +110,13 @@ class StageLibrary:
         formats: tuple[str, ...] = self._runtime(runtime).FORMATS
         return formats
 
+    @cached_property
+    def _runtimes(self) -> set[str]:
+        return set(self._names_in("runtimes")) - {"base"}
+
     def _runtime(self, name: str) -> ModuleType:
-        folder = self._root / "stagelib" / "runtimes"
-        known = {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}
-        if name not in known:
-            raise RecipeError(f"unknown runtime {name!r}", hint=suggestion(name, known))
+        if name not in self._runtimes:
+            raise RecipeError(f"unknown runtime {name!r}", hint=suggestion(name, self._runtimes))
         return _module(f"stagelib.runtimes.{name}")
 
     def source_digest(self, *modules: str) -> str:
@@ -103,11 +129,11 @@ class StageLibrary:
         pending = list(modules)
         while pending:
             module = pending.pop()
-            path = self._path(module)
+            path = self._files.get(module)
             if path is None or module in files:
                 continue
             files[module] = path
-            pending.extend(_imports(path))
+            pending.extend(_mentions(path))
         return files
 
     def packed(self, *modules: str) -> dict[str, Path]:
@@ -119,32 +145,19 @@ class StageLibrary:
             }
         return {path.relative_to(self._root).as_posix(): path for path in sorted(found)}
 
-    def _path(self, module: str) -> Path | None:
-        path = self._root.joinpath(*module.split("."))
-        for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-            if candidate.is_file():
-                return candidate
-        return None
-
     def _digest(self, path: Path) -> str:
-        name = str(path)
-        if name not in self._sources:
-            self._sources[name] = digest_file(path)
-        return self._sources[name]
+        if path not in self._sources:
+            self._sources[path] = digest_file(path)
+        return self._sources[path]
 
 
 @cache
-def _imports(path: Path) -> tuple[str, ...]:
-    """Modules of stagelib that a file names in an import, or as a string (`python -m stagelib.worker`)."""
+def _mentions(path: Path) -> tuple[str, ...]:
+    """Names of stagelib that a file mentions: its imports, and strings as in `python -m stagelib.worker`."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _MODULE_STRING.match(node.value):
-            found.add(node.value)
-    return tuple(sorted(name for name in found if name.split(".")[0] == "stagelib"))
+    for module, names in _MENTION.findall(path.read_text()):
+        found |= {module} | {f"{module}.{name}" for name in _NAME.findall(names)}
+    return tuple(sorted(found))
 
 
 @cache

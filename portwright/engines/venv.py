@@ -33,6 +33,7 @@ from portwright.toolchain import Toolchain
 from portwright.vendor import manifest
 
 READY = ".portwright-ready"
+BYTECODE = "bytecode"
 PYTHON = "Scripts/python.exe" if sys.platform == "win32" else "bin/python"
 WINDOWS = ("SYSTEMROOT", "WINDIR", "COMSPEC", "PROGRAMDATA", "PROCESSOR_ARCHITECTURE", "NUMBER_OF_PROCESSORS")
 """Names that only Windows has: a process starts there, a driver finds its files and Python the processor by them."""
@@ -100,7 +101,10 @@ class VenvEngine:
             )
             call = write_call(job, folder, paths)
             exit_code = self._execute(
-                [str(self.python(toolchain)), "-m", "stagelib", str(call)], job, scratch, on_event
+                [str(self.python(toolchain)), "-m", "stagelib", str(call)],
+                job,
+                self._environment(job, scratch, self.folder(toolchain) / BYTECODE),
+                on_event,
             )
             outcome = read_outcome(job, folder, exit_code)
             if job.network and job.hub_cache:
@@ -120,24 +124,24 @@ class VenvEngine:
     def close(self) -> None:
         """Nothing stays open between calls."""
 
-    def _execute(self, command: list[str], job: Job, scratch: Path, on_event: EventSink) -> int:
+    def _execute(self, command: list[str], job: Job, environment: dict[str, str], on_event: EventSink) -> int:
         # The stage ends itself at its deadline; this one is for a stage whose interpreter no longer answers.
         deadline_s = job.deadline_s + GRACE_S
-        environment = self._environment(job, scratch)
         with (
             job.log.open("wb") as log,
-            running(command, environment, errors_to=log, cwd=scratch, deadline_s=deadline_s) as child,
+            running(command, environment, errors_to=log, cwd=Path(environment["HOME"]), deadline_s=deadline_s) as child,
         ):
             for line in child.lines():
                 if event := parse_event(line):
                     on_event(event)
             return child.end()
 
-    def _environment(self, job: Job, scratch: Path) -> dict[str, str]:
+    def _environment(self, job: Job, scratch: Path, bytecode: Path) -> dict[str, str]:
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         environment |= {
             "PYTHONPATH": str(self._shared),
-            "PYTHONDONTWRITEBYTECODE": "1",
+            # Compiling a vendor's package takes seconds at every stage; beside the sources it would touch uv's cache.
+            "PYTHONPYCACHEPREFIX": str(bytecode),
             "PYTHONUNBUFFERED": "1",
             "PYTHONNOUSERSITE": "1",
             "HOME": str(scratch),

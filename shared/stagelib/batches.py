@@ -69,6 +69,15 @@ def trimmed(rows: Rows, row: int) -> dict[str, NDArray[np.int64]]:
     return {name: array[row : row + 1, cut] for name, array in rows.items()}
 
 
+def without_tail(rows: Rows) -> dict[str, NDArray[np.int64]]:
+    """Rows without the columns at the end that are padding in every one: [n, the longest one's length].
+
+    What stands before the text stays, or its tokens would be at other positions.
+    """
+    used = np.flatnonzero(rows[MASK].any(axis=0))
+    return {name: array[:, : int(used[-1]) + 1 if len(used) else 1] for name, array in rows.items()}
+
+
 def digest(rows: Rows) -> str:
     """SHA-256 over names, shapes and values, so that two measurements can be seen to have had the same input."""
     state = hashlib.sha256()

@@ -159,7 +159,7 @@ def test_a_venv_stage_gets_the_drivers_variables_only_with_a_device(
     monkeypatch.setenv("MINE", "1")
     engine = VenvEngine(tmp_path, tmp_path, PackageSettings())
     job = Job(stage="s", params={}, inputs={}, output=tmp_path, log=tmp_path / "log")
-    assert {"LD_LIBRARY_PATH", "XILINX_XRT", "MINE"} & set(engine._environment(job, tmp_path)) == set()
+    assert {"LD_LIBRARY_PATH", "XILINX_XRT", "MINE"} & set(engine._environment(job, tmp_path, tmp_path)) == set()
     with_device = Job(
         stage="s",
         params={},
@@ -170,7 +170,7 @@ def test_a_venv_stage_gets_the_drivers_variables_only_with_a_device(
             NODE, environment=("XILINX_XRT", "NOT_SET"), mounts=(DriverFile(tmp_path, "/usr/local/cuda/lib64"),)
         ),
     )
-    passed = engine._environment(with_device, tmp_path)
+    passed = engine._environment(with_device, tmp_path, tmp_path)
     assert passed["LD_LIBRARY_PATH"] == "/opt/driver/lib:/usr/local/cuda/lib64"
     assert passed["XILINX_XRT"] == "/opt/xrt"
     assert {"MINE", "NOT_SET"} & set(passed) == set()

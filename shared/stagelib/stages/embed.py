@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stagelib import pairs
-from stagelib.api import Call, Result, Stage, StageError
+from stagelib.api import Call, Result, Stage
 from stagelib.modelinfo import ModelInfo
 
 FILE = "embeddings.npz"
@@ -43,9 +43,11 @@ def run(call: Call, params: Params) -> Result:
     folder = call.input("batches")
     names = ["evaluation", *([pairs.NAME] if (folder / pairs.FILE).is_file() else [])]
     rows = {name: batches.read_rows(folder, f"{name}.npz") for name in names}
-    size = ModelInfo.read(call.input("executable")).inputs[0].shape[0]
+    size, length = ModelInfo.read(call.input("executable")).inputs[0].shape[:2]
+    # The fp32 export takes any shape: text by text, without padding, it says the same in a fraction of the time.
+    free = not isinstance(length, int)
     if not isinstance(size, int):
-        raise StageError("the model's batch size is free", hint="put fix_shape among the recipe's stages")
+        size = 1
     runtime = find_runtime(params.runtime)
     session = runtime.load(call.input("executable"), device=params.device, threads=None)
     total, before = sum(batches.count(part) for part in rows.values()), 0
@@ -55,7 +57,7 @@ def run(call: Call, params: Params) -> Result:
 
     embedded = {}
     for name, part in rows.items():
-        embedded[name] = embed_rows(session, part, size, report)
+        embedded[name] = embed_rows(session, part, size, report, trim=free)
         before += batches.count(part)
     np.savez(call.output / FILE, allow_pickle=False, **embedded)
     return Result(

@@ -25,6 +25,13 @@ def test_trimming_cuts_padding_on_either_side() -> None:
     assert batches.trimmed(ROWS, 1)["input_ids"].tolist() == [[4, 5]]
 
 
+def test_only_padding_after_every_text_is_left_off() -> None:
+    assert batches.without_tail(batches.take(ROWS, 0, 1))["input_ids"].tolist() == [[1, 2, 3]]
+    assert batches.without_tail(batches.take(ROWS, 1, 1))["input_ids"].tolist() == [[0, 0, 4, 5]]
+    nothing = {name: np.zeros_like(array) for name, array in ROWS.items()}
+    assert batches.without_tail(nothing)["input_ids"].shape == (2, 1)
+
+
 def test_a_model_without_token_types_gets_none() -> None:
     assert list(batches.feed(ROWS | {"token_type_ids": ROWS["input_ids"]}, ["attention_mask", "input_ids"])) == [
         "attention_mask",

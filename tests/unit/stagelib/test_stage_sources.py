@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from portwright.project import this_project
-from portwright.stages import StageLibrary
+from portwright.stages import StageLibrary, _mentions
 
 SHARED = this_project().shared
 STAGES = sorted(path.stem for path in (SHARED / "stagelib" / "stages").glob("*.py"))
@@ -39,6 +39,42 @@ def test_the_baseline_s_runtime_is_part_of_what_it_is_compared_in(tmp_path: Path
     with (shared / "stagelib" / "runtimes" / "onnxruntime.py").open("a") as file:
         file.write("# changed\n")
     assert before != StageLibrary(shared).source_digest(module)
+
+
+def syntax_says(path: Path) -> set[str]:
+    """Modules of stagelib that a file imports or names in a string, by its syntax tree."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" not in node.value:
+            found.add(node.value)
+    return found
+
+
+def test_no_import_is_overlooked() -> None:
+    library = StageLibrary(SHARED)
+    for path in SHARED.glob("stagelib/**/*.py"):
+        said = {name for name in syntax_says(path) if name in library._files}
+        assert said <= set(_mentions(path)), path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from stagelib import (\n    a,  # why\n    b as c,\n)\n",
+        "if x: from stagelib import a, b\n",
+        "from stagelib import a, \\\n    b\n",
+        "import os, stagelib.a; import stagelib.b as c\n",
+        "run('-m', 'stagelib.a', \"stagelib.b\")\n",
+    ],
+)
+def test_imports_are_found_however_they_are_written(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(text)
+    assert {"stagelib.a", "stagelib.b"} <= set(_mentions(path))
 
 
 def imported_at_the_top(module: str) -> Iterator[str]:
