@@ -144,7 +144,7 @@ def bundle(
     """Pack a run for a device without Docker: what ships, a small runner, locked requirements."""
     from portwright import commands
 
-    commands.bundle(commands.BundleRequest(recipe, out, target, model, platform, reference))
+    commands.bundle(recipe, out, target, model, platform, reference=reference)
 
 
 @task(auto_shortflags=False, help={"of": "a result.json, or a folder of them", "format": "table or markdown"})

@@ -54,15 +54,16 @@ def executable(recipe: Recipe, made: Sequence[Made], loadable: Sequence[str]) ->
 
 def _check_step(recipe: Recipe, declaration: Declaration, index: int, before: Made | None) -> None:
     stage = declaration.stage
-    place = f"recipe {recipe.path}: stages[{index}]: {declaration.name!r}"
+
+    def refused(why: str, hint: str) -> RecipeError:
+        return RecipeError(f"recipe {recipe.path}: stages[{index}]: {declaration.name!r} {why}", hint=hint)
+
     if "model" in stage.inputs and before is None:
-        raise RecipeError(f"{place} takes a model, and no stage before it makes one", hint="begin with `export`")
+        raise refused("takes a model, and no stage before it makes one", "begin with `export`")
     if "model" not in stage.inputs and before is not None:
-        raise RecipeError(f"{place} would throw away what the stages before it made", hint="it can only come first")
+        raise refused("would throw away what the stages before it made", "it can only come first")
     if stage.takes is not None and before is not None and stage.takes != before.format:
-        raise RecipeError(
-            f"{place} takes a model in {stage.takes} format, and is given {before.format}", hint="reorder them"
-        )
+        raise refused(f"takes a model in {stage.takes} format, and is given {before.format}", "reorder them")
     if "batches" in stage.inputs and recipe.calibration is None:
         hint = 'add "calibration": {"data": …, "field": …, "samples": …}'
-        raise RecipeError(f"{place} needs calibration data", hint=hint)
+        raise refused("needs calibration data", hint)

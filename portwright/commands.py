@@ -14,20 +14,14 @@ from typing import NoReturn
 
 from invoke.exceptions import Exit
 
-from portwright import bundle as bundles
-from portwright import cleaning, faces, readback
-from portwright import matrix as matrices
+from portwright import faces
 from portwright.board import Board
-from portwright.bundle import BundleRequest
 from portwright.calls import RecipePlan
-from portwright.device_locks import load_device_locks
 from portwright.disk import STORAGE_HINTS, storage_error
 from portwright.engines.choose import ENGINE_KINDS, parse_kind
 from portwright.errors import GateError, InterruptedRunError, PortwrightError
 from portwright.executor import Shelf
 from portwright.explain import explain_text
-from portwright.locks import Usage
-from portwright.naming import user_path
 from portwright.project import this_project
 from portwright.run import Request, load_catalog, plans_for, resolve
 from portwright.run import build as run_build
@@ -37,7 +31,6 @@ from portwright.view import Views
 PROJECT = this_project()
 BROKEN_PIPE = 141
 __all__ = [
-    "BundleRequest",
     "Request",
     "build",
     "bundle",
@@ -99,20 +92,31 @@ def list_all() -> None:
 
 def matrix(format_: str, jobs: str) -> None:
     """Print what CI runs, alone on standard output."""
+    from portwright import matrix as matrices
+    from portwright.device_locks import load_device_locks
+
     with _reported():
         print(matrices.text(load_catalog(PROJECT), load_device_locks(PROJECT), format_=format_, jobs=jobs))
 
 
-def bundle(request: BundleRequest) -> None:
+def bundle(
+    recipe: str, out: str, target: str | None, model: str | None, platform: str | None, *, reference: bool
+) -> None:
     """Pack a run for a device without Docker."""
+    from portwright import bundle as bundles
+
+    request = bundles.BundleRequest(recipe, out, target, model, platform, reference)
     with _reported():
         print(bundles.text(PROJECT, bundles.bundle(PROJECT, request)))
 
 
 def results(path: str, format_: str) -> None:
     """Print results that were made elsewhere."""
+    from portwright.naming import user_path
+    from portwright.readback import read_results
+
     with _reported():
-        print(faces.results_text(readback.read_results(user_path(path)), format_))
+        print(faces.results_text(read_results(user_path(path)), format_))
 
 
 def report(out: str | None, form: str, model: str | None) -> None:
@@ -145,6 +149,9 @@ def compare(first: str, second: str, *, fail_on_regression: bool) -> None:
 
 def clean(*, yes: bool, everything: bool, older_than_days: int) -> None:
     """Remove what nothing refers to, or say what would go."""
+    from portwright import cleaning
+    from portwright.locks import Usage
+
     with _reported():
         catalog = load_catalog(PROJECT)
         with Usage(PROJECT.artifacts).cleaning() if yes else contextlib.nullcontext():

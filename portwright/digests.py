@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 BLOCK = 1 << 20
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys, no white space, no NaN: equal values have equal texts."""
+    return _CANONICAL.encode(value)
 
 
 def digest_json(value: Any) -> str:
-    """SHA-256 of canonical JSON: sorted keys, no white space, no NaN."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return digest_text(text)
+    """SHA-256 of canonical JSON."""
+    return digest_text(canonical_json(value))
 
 
 def digest_text(text: str) -> str:

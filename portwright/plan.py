@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ class Planner:
         self._engine: EngineKind = engine
         self._toolchain_digests: dict[str, str] = {}
         self._source_digests: dict[tuple[str, ...], str] = {}
+        self._calls: dict[tuple[Any, ...], StageCall] = {}
+        """Equal calls are one call, however many recipes want it."""
 
     def plan(
         self,
@@ -62,10 +65,26 @@ class Planner:
         roles: Mapping[str, CallInput],
     ) -> StageCall:
         """One stage call: parameters filled in, roles resolved, key computed."""
-        declaration = self._catalog.stage_library.get(stage)
-        stage_of = declaration.stage
+        stage_of = self._catalog.stage_library.get(stage).stage
         inputs: dict[str, CallInput] = {role: roles[role] for role in stage_of.inputs}
         inputs |= {role: roles[role] for role in stage_of.optional_inputs if role in roles}
+        shape = (recipe.input.batch_size, recipe.input.sequence_length) if stage_of.shaped else ()
+        asked = json.dumps(given) if given else ""
+        same = (stage, execution, shape, asked, *((role, item.identity) for role, item in inputs.items()))
+        if same not in self._calls:
+            self._calls[same] = self._new_call(recipe, execution, stage, given, inputs)
+        return self._calls[same]
+
+    def _new_call(
+        self,
+        recipe: Recipe,
+        execution: Execution,
+        stage: str,
+        given: Mapping[str, Any],
+        inputs: Mapping[str, CallInput],
+    ) -> StageCall:
+        declaration = self._catalog.stage_library.get(stage)
+        stage_of = declaration.stage
         params = _filled(declaration, recipe, execution, given)
         toolchain = self._catalog.toolchain_for(stage, execution)
         modules = stage_modules(stage, execution.runtime if stage_of.runtime else None)

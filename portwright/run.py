@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +119,22 @@ def resolve(project: Project, catalog: Catalog, request: Request, *, look: bool 
 def plans_for(catalog: Catalog, wanted: Sequence[Wanted], kind: EngineKind) -> list[RecipePlan]:
     """The plans of all recipes for one kind of engine."""
     planner = Planner(catalog, kind)
-    return [planner.plan(item.target, item.recipe, item.model, item.data, item.device, item.access) for item in wanted]
+    with _uncollected():
+        return [
+            planner.plan(item.target, item.recipe, item.model, item.data, item.device, item.access) for item in wanted
+        ]
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Plans are many small objects that all stay: looking for garbage among them takes nearly half of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def run(project: Project, request: Request, board: Board) -> RunSummary:

@@ -51,11 +51,7 @@ class Declaration:
 
     def fill(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters as JSON values, defaults filled in; pydantic.ValidationError where one is wrong."""
-        adapter = self.adapter()
-        # Through JSON: strict mode takes a list for a tuple, and an object for a dataclass, only there.
-        filled = adapter.validate_json(json.dumps(dict(given)))
-        dumped: dict[str, Any] = adapter.dump_python(filled, mode="json")
-        return dumped
+        return dict(_filled(self.stage.params, json.dumps(dict(given))))
 
 
 class StageLibrary:
@@ -64,6 +60,7 @@ class StageLibrary:
     def __init__(self, shared: Path) -> None:
         self._root = shared
         self._sources: dict[Path, str] = {}
+        self._declared: dict[str, Declaration] = {}
 
     @cached_property
     def _files(self) -> dict[str, Path]:
@@ -98,7 +95,9 @@ class StageLibrary:
         """The declaration of a stage; RecipeError for an unknown one."""
         if name not in self.names:
             raise RecipeError(f"unknown stage {name!r}", hint=suggestion(name, self.names))
-        return Declaration(name, _module(f"stagelib.stages.{name}").STAGE)
+        if name not in self._declared:
+            self._declared[name] = Declaration(name, _module(f"stagelib.stages.{name}").STAGE)
+        return self._declared[name]
 
     def runtime_packages(self, runtime: str) -> tuple[str, ...]:
         """Distributions that a runtime needs; RecipeError for an unknown one."""
@@ -163,6 +162,15 @@ def _mentions(path: Path) -> tuple[str, ...]:
 @cache
 def _module(name: str) -> ModuleType:
     return importlib.import_module(name)
+
+
+@cache
+def _filled(params: type, given: str) -> Mapping[str, Any]:
+    """All parameters of a JSON object's; cached, since most calls of a plan are given what others are."""
+    adapter = _adapter(params)
+    # Through JSON: strict mode takes a list for a tuple, and an object for a dataclass, only there.
+    dumped: dict[str, Any] = adapter.dump_python(adapter.validate_json(given), mode="json")
+    return dumped
 
 
 @cache

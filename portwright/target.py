@@ -87,6 +87,7 @@ class Catalog:
     def __init__(self, targets: Path, toolchains: dict[str, Toolchain], library: StageLibrary) -> None:
         self.stage_library = library
         self.toolchains = toolchains
+        self._serving: dict[tuple[str, Execution], Toolchain] = {}
         self.targets = {path.parent.name: self._target(path) for path in sorted(targets.glob(f"*/{TARGET_FILE}"))}
         self._recipe_targets = self._unique_recipes()
 
@@ -217,6 +218,12 @@ class Catalog:
 
     def toolchain_for(self, stage: str, execution: Execution) -> Toolchain:
         """The first of the toolchains that holds all that the stage needs; RecipeError if none does."""
+        asked = stage, execution
+        if asked not in self._serving:
+            self._serving[asked] = self._find_toolchain(stage, execution)
+        return self._serving[asked]
+
+    def _find_toolchain(self, stage: str, execution: Execution) -> Toolchain:
         needs = self.needs(stage, execution)
         for name in execution.toolchains:
             if self.toolchains[name].can_run(needs):

@@ -1,0 +1,68 @@
+"""A thousand recipes a target, planned: in one process of its own, so that its memory is its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.figures import Figure
+from benchmarks.processes import ROOT, own_peak_bytes
+from portwright.digests import DigestMemory
+from portwright.project import this_project
+from portwright.recipe import Recipe
+from portwright.run import Wanted, load_catalog, plans_for
+from portwright.sources import parse_model
+
+RECIPES = 1000
+TARGETS = ("cpu", "openvino", "qnn", "vitisai", "trt", "dml")
+PLAN_S = 2.0
+PLAN_MB = 500
+
+
+def figures(repeats: int) -> Iterator[Figure]:
+    """Each repeat in a fresh process."""
+    found = [
+        json.loads(
+            subprocess.run(
+                [sys.executable, "-m", "benchmarks.scale"], cwd=ROOT, check=True, stdout=subprocess.PIPE
+            ).stdout
+        )
+        for _ in range(repeats)
+    ]
+    what = f"plan of {RECIPES} recipes on each of {len(TARGETS)} targets"
+    note = f"{found[0]['calls']:,} different stage calls"
+    yield Figure(name=what, unit="s", ours=[item["seconds"] for item in found], limit=PLAN_S, note=note)
+    yield Figure(name=f"{what}, memory", unit="MB", ours=[item["mb"] for item in found], limit=PLAN_MB)
+
+
+def variants(recipe: Recipe, count: int) -> Iterator[Recipe]:
+    """Recipes that differ in what they calibrate or evaluate on, as a search over a recipe would have them."""
+    for number in range(count):
+        evaluation = recipe.evaluation.model_copy(update={"samples": 16 + number})
+        yield recipe.model_copy(update={"name": f"{recipe.name}-{number}", "evaluation": evaluation})
+
+
+def main() -> None:
+    """Plan them all, and print what that took as JSON."""
+    catalog = load_catalog(this_project())
+    chosen = catalog.recipes_for([catalog.targets[name] for name in TARGETS], None)
+    model = parse_model("synthetic:bert-base?seed=0", "main", DigestMemory(Path(os.devnull)))
+    wanted = [
+        Wanted(target=target, recipe=one, model=model, data=None, device=None, access=None)
+        for target, recipe in chosen
+        for one in variants(recipe, RECIPES)
+    ]
+    started = time.perf_counter()
+    plans = plans_for(catalog, wanted, "docker")
+    keys = {call.key for plan in plans for call in plan.calls}
+    seconds = time.perf_counter() - started
+    print(json.dumps({"seconds": seconds, "mb": own_peak_bytes() / 1e6, "plans": len(plans), "calls": len(keys)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""What a command costs before it does anything: listing, planning, and a run with nothing to do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+
+from benchmarks.figures import Figure
+from benchmarks.processes import INVOKE, succeeded, timed
+
+LIST_S = 0.3
+PLAN_S = 0.5
+NOTHING_S = 0.8
+NOTHING = "Nothing to do"
+
+
+def figures(repeats: int, run: Sequence[str]) -> Iterator[Figure]:
+    """`run` is the `invoke run` whose no-op is timed; it is brought up to date first."""
+    succeeded(timed([*INVOKE, *run]), "bringing the run up to date")
+    bare = [succeeded(timed([sys.executable, "-c", "pass"]), "python").wall_s for _ in range(repeats)]
+    yield Figure(name="python itself", unit="s", ours=bare)
+    for name, arguments, limit in (
+        ("invoke --list", ["--list"], LIST_S),
+        ("invoke plan", ["plan"], PLAN_S),
+        ("run, nothing to do", list(run), NOTHING_S),
+    ):
+        costs = [succeeded(timed([*INVOKE, *arguments]), name) for _ in range(repeats)]
+        if arguments == list(run) and not all(NOTHING in cost.out for cost in costs):
+            raise RuntimeError(f"{name}: there was something to do:\n{costs[0].out}")
+        yield Figure(
+            name=name,
+            unit="s",
+            ours=[cost.wall_s for cost in costs],
+            limit=limit,
+            note=f"{min(cost.cpu_s for cost in costs):.2f} CPU s",
+        )
