@@ -20,8 +20,8 @@ COMPUTES_WORSE = "weights per channel, more bits for activations, more calibrati
 REMEDIES = {
     "similarity": COMPUTES_WORSE,
     "accuracy": COMPUTES_WORSE,
-    "latency_ratio": "invoke bench, on a quiet machine if this was unstable; fewer layers left in float; and see whether "
-    "this processor multiplies integers fast (environment.isa_flags in result.json)",
+    "latency_ratio": "invoke bench, on a quiet machine if this was unstable; fewer layers left in float; and see "
+    "whether this processor multiplies integers fast (environment.isa_flags in result.json)",
     "size": "fewer bits for weights, fewer variants, or fewer layers left in float",
 }
 """What to try when a gate fails, by the gate's name up to its point."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from portwright.executor import Done
@@ -144,7 +144,7 @@ def wants_diagnosis(result: RunResult) -> bool:
     return _computes_worse(result.gates)
 
 
-def _computes_worse(gates: Sequence[GateRecord]) -> bool:
+def _computes_worse(gates: tuple[GateRecord, ...]) -> bool:
     return any(gate.name.startswith(("similarity", "accuracy")) for gate in failed(gates))
 
 
