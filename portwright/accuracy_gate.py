@@ -9,6 +9,8 @@ from portwright.results import Accuracy, GateRecord
 
 Z = 1.959964
 """Two-sided 95 % of the normal distribution."""
+MOST_PAIRS = 10**8
+"""More than anybody has: a drop that close to the margin, or beyond it, can't be certified."""
 
 
 def accuracy_record(
@@ -33,7 +35,11 @@ def accuracy_record(
     passed: bool | None = high <= margin
     if not passed and found.drop <= margin:
         needed = samples_needed(found.only_fp32, found.only_optimized, found.samples, margin)
-        reason += f"; too few pairs to certify that: about {needed} are needed" if needed else "; it can't be certified"
+        reason += (
+            f"; too few pairs to certify that: at least {needed} are needed, if the others answer like these"
+            if needed
+            else "; it can't be certified"
+        )
     if not passed and low <= margin and found.samples < asked:
         passed, reason = (
             None,
@@ -42,7 +48,7 @@ def accuracy_record(
     return GateRecord(name="accuracy", passed=passed, limit=margin, found=found.drop, reason=reason)
 
 
-def interval(only_fp32: int, only_optimized: int, samples: int) -> tuple[float, float]:
+def interval(only_fp32: float, only_optimized: float, samples: int) -> tuple[float, float]:
     """95 % interval of the difference of two paired proportions (Agresti and Min 2005).
 
     It adds half a sample to each cell, so that a few samples without any difference don't pass for certainty.
@@ -54,15 +60,24 @@ def interval(only_fp32: int, only_optimized: int, samples: int) -> tuple[float, 
 
 
 def samples_needed(only_fp32: int, only_optimized: int, samples: int, margin: float) -> int | None:
-    """Pairs after which the upper bound would be within the margin, if they went on as these did; None if never."""
-    total = samples + 2
-    drop = (only_fp32 - only_optimized) / total
-    if drop >= margin:
-        return None
-    spread = (only_fp32 + only_optimized + 1) / total - drop**2
-    needed = math.ceil(spread * (Z / (margin - drop)) ** 2)
-    # The half samples weigh less among more pairs: with fewer than all that was seen there is no more to be had.
-    return max(needed, samples + 1)
+    """Pairs after which the upper bound would be within the margin, if they went on as these did; None if never.
+
+    The added half samples don't go on: among more pairs they weigh less.
+    """
+    lost, won = only_fp32 / samples, only_optimized / samples
+
+    def enough(pairs: int) -> bool:
+        return interval(lost * pairs, won * pairs, pairs)[1] <= margin
+
+    short, long = samples, samples + 1
+    while not enough(long):
+        short, long = long, 2 * long
+        if long > MOST_PAIRS:
+            return None
+    while long - short > 1:
+        middle = (short + long) // 2
+        short, long = (short, middle) if enough(middle) else (middle, long)
+    return long
 
 
 def _points(share: float) -> str:

@@ -17,7 +17,15 @@ from portwright.results import RunResult
 from portwright.run import Report, RunSummary
 from portwright.target import Catalog
 
-REMEDY = "  try: weights per channel, more bits for activations, more calibration texts, or those layers left in float"
+COMPUTES_WORSE = "weights per channel, more bits for activations, more calibration texts, or those layers left in float"
+REMEDIES = {
+    "similarity": COMPUTES_WORSE,
+    "accuracy": COMPUTES_WORSE,
+    "latency_ratio": "invoke bench, on a quiet machine if this was unstable; fewer layers left in float; and see "
+    "whether this processor multiplies integers fast (environment.isa_flags in result.json)",
+    "size": "fewer bits for weights, fewer variants, or fewer layers left in float",
+}
+"""What to try when a gate fails, by the gate's name up to its point."""
 HEADER = ("target", "recipe", "status", "ran on", "p50 ms", "of fp32", "similarity", "min", "drop", "MB", "measured")
 MINUTES = len("2026-11-24T18:22")
 
@@ -71,7 +79,9 @@ def _failure(report: Report) -> list[str]:
     result = report.result
     assert result is not None
     lines = [f"FAILED {result.recipe}: {line}" for line in readback.reasons(result)]
-    return [*lines, *([REMEDY] if result.layer_errors else [])] if result.status == "failed" else []
+    names = [gate.name.split(".")[0] for gate in failed(result.gates)]
+    tries = dict.fromkeys(f"  try: {REMEDIES[name]}" for name in names if name in REMEDIES)
+    return [*lines, *tries] if result.status == "failed" else []
 
 
 def rejected(summary: RunSummary) -> list[str]:

@@ -30,6 +30,8 @@ class Findings:
     without_pairs: bool = False
     """The data has no labelled pairs at all, so that accuracy can't be told."""
     latency_ratio: float | None = None
+    latency_up_to: float | None = None
+    """The upper end of the ratio's interval, where the measurement is unstable."""
     size_bytes: int = 0
 
 
@@ -89,7 +91,8 @@ def _similar(name: str, gate: SimilarityGate, found: Similarity) -> Iterator[Gat
 
 
 def _fast_enough(gate: RatioGate, found: Findings) -> GateRecord:
-    return _record(limits.fast_enough(gate.max, gate.on, found.latency_ratio, found.asked or found.executed_on))
+    ran_on = found.asked or found.executed_on
+    return _record(limits.fast_enough(gate.max, gate.on, found.latency_ratio, ran_on, found.latency_up_to))
 
 
 def _record(judged: limits.Limit) -> GateRecord:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 HOST_CLASS = ("cpu_model", "architecture", "isa_flags", "cpus_allowed")
 MAX_SHOWN = 60
+SAID = {"number": "measurement protocol"}
+"""Fields whose names say little by themselves."""
 
 
 class Protocol(StrictModel):
@@ -53,7 +55,8 @@ def unlike(left: RunResult, right: RunResult, protocols: tuple[Protocol | None, 
     for name in Protocol.model_fields:
         one, other = getattr(first, name), getattr(second, name)
         if one != other:
-            found.append(f"{name.replace('_', ' ')}: {_shown(one)} and {_shown(other)}")
+            said = SAID.get(name, name.replace("_", " "))
+            found.append(f"{said}: {_shown(one)} and {_shown(other)}")
     return found
 
 

@@ -26,6 +26,7 @@ from portwright.results import (
     Checked,
     DataRecord,
     FirstInference,
+    GateRecord,
     LatencyMs,
     ModelRecord,
     RunResult,
@@ -33,6 +34,7 @@ from portwright.results import (
     Sustained,
     Throughput,
 )
+from stagelib.limits import unsure_up_to
 
 
 def build_result(outcomes: Outcomes) -> RunResult:
@@ -59,7 +61,8 @@ def build_result(outcomes: Outcomes) -> RunResult:
         protocol=protocol_of(bench, outcomes.evaluate.facts),
         similarity=found.similarity,
         accuracy=found.accuracy,
-        layer_errors=layer_errors_of(outcomes),
+        # Layers found for another recipe's gates say nothing of a size or a latency.
+        layer_errors=layer_errors_of(outcomes) if _computes_worse(gates) else (),
         published=plan.target.file.published,
         placement=found.placement,
         emulation=found.emulation,
@@ -92,6 +95,7 @@ def _findings(outcomes: Outcomes) -> Findings:
         pairs_asked=plan.recipe.accuracy.samples if plan.recipe.accuracy else 0,
         without_pairs=outcomes.batches.facts.get("without_pairs", False),
         latency_ratio=None if bench["verdict"] == "invalid" else bench["latency_ratio"],
+        latency_up_to=unsure_up_to(bench["verdict"], bench["latency_ratio_interval"]),
         size_bytes=sum(entry.size for entry in artifact.manifest.files.values()),
     )
 
@@ -137,7 +141,11 @@ def _versions(outcomes: Outcomes) -> dict[str, dict[str, str]]:
 
 def wants_diagnosis(result: RunResult) -> bool:
     """Whether a gate failed for what the model computes, so that it helps to know which layers lose most."""
-    return any(gate.name.startswith(("similarity", "accuracy")) for gate in failed(result.gates))
+    return _computes_worse(result.gates)
+
+
+def _computes_worse(gates: tuple[GateRecord, ...]) -> bool:
+    return any(gate.name.startswith(("similarity", "accuracy")) for gate in failed(gates))
 
 
 def _stage(item: Done) -> StageRecord:

@@ -11,13 +11,14 @@ import numpy as np
 from stagelib import measure
 from stagelib.bench_worker import BASELINE_DEVICE, BASELINE_RUNTIME, Outcome
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Figures of another protocol are not compared with these."""
 
 
 def compared(outcome: Outcome, min_runs: int, seed: int, threads: int) -> dict[str, Any]:
     """Latency beside the baseline's, their ratio, and the verdict on it."""
-    candidate, baseline = outcome.candidate_ms, outcome.baseline_ms
+    baseline = outcome.baseline_cpu_ms or outcome.baseline_ms
+    candidate = outcome.candidate_cpu_ms or outcome.candidate_ms
     ratio = measure.median_ratio(candidate, baseline) if baseline else None
     interval = measure.ratio_interval(candidate, baseline, seed) if baseline else None
     evidence = measure.Evidence(
@@ -34,6 +35,7 @@ def compared(outcome: Outcome, min_runs: int, seed: int, threads: int) -> dict[s
     return {
         **_latencies(outcome),
         "latency_ratio": ratio,
+        "ratio_of": "CPU time" if outcome.baseline_cpu_ms else "time that passed",
         "latency_ratio_interval": list(interval) if interval else None,
         "verdict": verdict,
         "verdict_reason": reason,
@@ -45,6 +47,13 @@ def compared(outcome: Outcome, min_runs: int, seed: int, threads: int) -> dict[s
         "batch_size": outcome.batch_size,
         "sequence_length": outcome.sequence_length,
     }
+
+
+def cpu_share(outcome: Outcome) -> float | None:
+    """Of the time that the runs took, the share in which they had the CPU; the rest was other processes'."""
+    wall = sum(outcome.candidate_ms) + sum(outcome.baseline_ms)
+    used = sum(outcome.candidate_cpu_ms) + sum(outcome.baseline_cpu_ms)
+    return round(used / wall, 3) if outcome.candidate_cpu_ms else None
 
 
 def all_threads(outcome: Outcome, seed: int, threads: int) -> dict[str, Any]:
@@ -82,11 +91,9 @@ def sustained(outcome: Outcome) -> dict[str, Any]:
 
 def samples(name: str, outcome: Outcome) -> list[Mapping[str, Any]]:
     """Every raw time of a pass, in milliseconds."""
-    pairs = itertools.zip_longest(outcome.candidate_ms, outcome.baseline_ms)
-    return [
-        {"pass": name, "index": index, "candidate_ms": left, "baseline_ms": right}
-        for index, (left, right) in enumerate(pairs)
-    ]
+    columns = ("candidate_ms", "baseline_ms", "candidate_cpu_ms", "baseline_cpu_ms")
+    rows = itertools.zip_longest(*(getattr(outcome, column) for column in columns))
+    return [{"pass": name, "index": index, **dict(zip(columns, row, strict=True))} for index, row in enumerate(rows)]
 
 
 def _latencies(outcome: Outcome) -> dict[str, Any]:

@@ -66,6 +66,9 @@ class Outcome:
     kind: str = "stage"
     candidate_ms: list[float] = field(default_factory=list)
     baseline_ms: list[float] = field(default_factory=list)
+    candidate_cpu_ms: list[float] = field(default_factory=list)
+    baseline_cpu_ms: list[float] = field(default_factory=list)
+    """CPU time of the same runs, where it decides (`stagelib.timing`)."""
     warmup_runs: int = 0
     settled: bool = False
     finite: bool = True
@@ -148,6 +151,8 @@ def _compare(
         min_runs=spec.min_runs,
         min_seconds=spec.min_seconds,
         max_seconds=spec.max_seconds,
+        one_cpu=len(spec.cpus or ()) == 1 and spec.threads == 1,
+        seed=spec.seed,
     )
     # A collection in the middle of a run would be charged to it.
     gc.collect()
@@ -157,6 +162,7 @@ def _compare(
     gc.enable()
     outcome.seconds = timed.seconds
     outcome.candidate_ms, outcome.baseline_ms = timed.sides[0], timed.sides[1] if len(runs) > 1 else []
+    outcome.candidate_cpu_ms, outcome.baseline_cpu_ms = [*timed.cpu_sides, []][:2]
     # Apart from the timed runs, where the look itself would be charged, and on each input that was timed.
     outcome.finite = all(_finite(candidate.run(batch)) for batch in feeds[: len(outcome.candidate_ms)])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +13,12 @@ WARM_WINDOW = 8
 WARM_TOLERANCE = 0.05
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-WIDEST_INTERVAL = 0.10
+_TAILS = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))
+WIDEST_INTERVAL = 0.06
+"""Of a valid measurement, of the ratio: what two measurements of the same model may differ by to either side."""
+STEADY_INTERVAL = 0.03
+"""Narrow enough to stop at."""
+QUIET_SHARE = 0.5
 
 Verdict = Literal["valid", "unstable", "invalid"]
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -35,13 +41,26 @@ def summarize(values: Sequence[float]) -> dict[str, float]:
 
 
 def median_ratio(candidate: Sequence[float], baseline: Sequence[float]) -> float:
-    """Median of the ratios of pairs that ran one after the other: what slows a noisy machine slows both of a pair."""
-    return round(float(np.median(_ratios(candidate, baseline))), 6)
+    """Median of the ratios of the quieter half of pairs, which ran one after the other.
+
+    What slows a noisy machine slows both of a pair, but not alike: another process that empties the caches costs a
+    model more that lives in them. So the pairs that took least, both times multiplied, speak for the models.
+    """
+    return round(_quiet_ratio(_log(candidate), _log(baseline)), 6)
 
 
 def ratio_interval(candidate: Sequence[float], baseline: Sequence[float], seed: int) -> tuple[float, float]:
-    """Bootstrap interval (95 %) of the median of the paired ratios."""
-    return median_interval(_ratios(candidate, baseline), seed)
+    """Bootstrap interval (95 %) of that ratio: pairs are drawn anew, and their quieter half is chosen anew."""
+    left, right = _log(candidate), _log(baseline)
+    draws = np.random.default_rng(seed).integers(len(left), size=(RESAMPLES, len(left)))
+    low, high = np.percentile([_quiet_ratio(left[draw], right[draw]) for draw in draws], _TAILS)
+    return round(float(low), 6), round(float(high), 6)
+
+
+def steady(candidate: Sequence[float], baseline: Sequence[float], seed: int) -> bool:
+    """Whether the ratio is known well enough to stop measuring."""
+    low, high = ratio_interval(candidate, baseline, seed)
+    return high - low <= STEADY_INTERVAL * median_ratio(candidate, baseline)
 
 
 def median_interval(values: Sequence[float] | Floats, seed: int) -> tuple[float, float]:
@@ -49,7 +68,7 @@ def median_interval(values: Sequence[float] | Floats, seed: int) -> tuple[float,
     array = np.asarray(values, dtype=np.float64)
     generator = np.random.default_rng(seed)
     medians = [np.median(generator.choice(array, size=len(array))) for _ in range(RESAMPLES)]
-    low, high = np.percentile(medians, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
+    low, high = np.percentile(medians, _TAILS)
     return round(float(low), 6), round(float(high), 6)
 
 
@@ -95,5 +114,12 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
     return "valid", ""
 
 
-def _ratios(candidate: Sequence[float], baseline: Sequence[float]) -> Floats:
-    return np.asarray(candidate, dtype=np.float64) / np.asarray(baseline, dtype=np.float64)
+def _log(times: Sequence[float]) -> Floats:
+    return np.log(np.asarray(times, dtype=np.float64))
+
+
+def _quiet_ratio(candidate: Floats, baseline: Floats) -> float:
+    """From logarithms of paired times."""
+    kept = math.ceil(QUIET_SHARE * len(candidate))
+    quiet = np.argpartition(candidate + baseline, kept - 1)[:kept]
+    return float(np.exp(np.median(candidate[quiet] - baseline[quiet])))

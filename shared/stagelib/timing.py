@@ -6,15 +6,23 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from stagelib.measure import settled
+from stagelib.measure import settled, steady
 
 Run = Callable[[int], object]
 """Runs a model on the input of that number."""
+LONGEST = 8
+"""Times `min_runs`: where a noisy machine leaves the ratio unsure for so long, more runs don't help."""
+FINE_CLOCK = 1e-5
+"""Seconds. Windows counts a process's time in steps of 16 ms, which tells nothing of a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How long to measure. `block`: runs of one side before it is the other's turn."""
+    """How long to measure. `block`: runs of one side before it is the other's turn.
+
+    `one_cpu`: everything runs on one CPU, so that a run's CPU time is what it takes undisturbed, and decides. There the
+    ratio gates, and is measured on until it is steady.
+    """
 
     distinct_inputs: int
     block: int
@@ -22,6 +30,8 @@ class Limits:
     min_runs: int
     min_seconds: float
     max_seconds: float
+    one_cpu: bool = False
+    seed: int = 0
 
 
 @dataclass(kw_only=True)
@@ -29,6 +39,8 @@ class Timed:
     """Milliseconds of each side's runs, in the order of the inputs; the first side is the candidate."""
 
     sides: list[list[float]] = field(default_factory=list)
+    cpu_sides: list[list[float]] = field(default_factory=list)
+    """CPU time of the same runs; empty lists where it decides nothing."""
     seconds: float = 0.0
 
 
@@ -39,7 +51,7 @@ def warm_up(runs: Sequence[Run], limits: Limits) -> tuple[int, bool]:
     done = 0
     while done < limits.warmup_max and time.perf_counter() < deadline:
         for side, values in enumerate(_round(runs, done, limits)):
-            times[side] += values
+            times[side] += [cpu if by_cpu_time(limits) else wall for wall, cpu in values]
         done += limits.block
         if all(settled(side) for side in times):
             return done, True
@@ -48,17 +60,31 @@ def warm_up(runs: Sequence[Run], limits: Limits) -> tuple[int, bool]:
 
 def time_in_turn(runs: Sequence[Run], limits: Limits, on_progress: Callable[[float], None]) -> Timed:
     """Time all sides in turn until there are enough runs and seconds of them, or no more time."""
-    timed = Timed(sides=[[] for _ in runs])
+    timed = Timed(sides=[[] for _ in runs], cpu_sides=[[] for _ in runs])
+    most = LONGEST * limits.min_runs if limits.one_cpu and len(runs) > 1 else 0
+    next_look = limits.min_runs
     started = time.perf_counter()
     while True:
         done = len(timed.sides[0])
         for side, values in enumerate(_round(runs, done, limits)):
-            timed.sides[side] += values
-        timed.seconds = time.perf_counter() - started
-        enough = min(len(timed.sides[0]) / limits.min_runs, timed.seconds / max(limits.min_seconds, 1e-9))
-        if enough >= 1 or timed.seconds >= limits.max_seconds:
+            timed.sides[side] += [wall for wall, _ in values]
+            timed.cpu_sides[side] += [cpu for _, cpu in values] if by_cpu_time(limits) else []
+        timed.seconds, done = time.perf_counter() - started, len(timed.sides[0])
+        enough = min(done / limits.min_runs, timed.seconds / max(limits.min_seconds, 1e-9))
+        if timed.seconds >= limits.max_seconds or (enough >= 1 and done >= most):
             return timed
-        on_progress(max(enough, timed.seconds / limits.max_seconds))
+        if enough >= 1 and done >= next_look:
+            judged = timed.cpu_sides if by_cpu_time(limits) else timed.sides
+            if steady(judged[0], judged[1], limits.seed):
+                return timed
+            # Every look is a chance to stop by luck, and costs time: there are few.
+            next_look = done + max(done // 4, 1)
+        on_progress(max(min(enough, done / most) if most else enough, timed.seconds / limits.max_seconds))
+
+
+def by_cpu_time(limits: Limits) -> bool:
+    """Whether CPU time decides: on one CPU, and where the clock is fine enough."""
+    return limits.one_cpu and time.get_clock_info("process_time").resolution <= FINE_CLOCK
 
 
 def time_alone(run: Run, distinct_inputs: int, seconds: float, on_progress: Callable[[float], None]) -> list[float]:
@@ -66,25 +92,27 @@ def time_alone(run: Run, distinct_inputs: int, seconds: float, on_progress: Call
     times: list[float] = []
     started = time.perf_counter()
     while (spent := time.perf_counter() - started) < seconds or not times:
-        times.append(_timed(run, len(times) % distinct_inputs))
+        times.append(_timed(run, len(times) % distinct_inputs)[0])
         on_progress(spent / seconds)
     return times
 
 
-def _round(runs: Sequence[Run], done: int, limits: Limits) -> list[list[float]]:
+def _round(runs: Sequence[Run], done: int, limits: Limits) -> list[list[tuple[float, float]]]:
     """A block of each side on the same inputs. Who goes first alternates.
 
     On a CPU a block is one run, so that whatever slows the machine slows both of a pair. The second of a pair finds the
     caches as the first left them. On a device blocks are longer: a hot CPU beside it would pull its clocks down.
     """
-    times: list[list[float]] = [[] for _ in runs]
+    times: list[list[tuple[float, float]]] = [[] for _ in runs]
     order = range(len(runs)) if (done // limits.block) % 2 == 0 else reversed(range(len(runs)))
     for side in order:
         times[side] = [_timed(runs[side], (done + turn) % limits.distinct_inputs) for turn in range(limits.block)]
     return times
 
 
-def _timed(run: Run, index: int) -> float:
-    started = time.perf_counter_ns()
+def _timed(run: Run, index: int) -> tuple[float, float]:
+    """Milliseconds that passed, and those of CPU time that the process used meanwhile."""
+    started, used = time.perf_counter_ns(), time.process_time_ns()
     run(index)
-    return (time.perf_counter_ns() - started) / 1e6
+    used = time.process_time_ns() - used
+    return (time.perf_counter_ns() - started) / 1e6, used / 1e6

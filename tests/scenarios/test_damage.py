@@ -77,4 +77,4 @@ def test_too_few_samples_certify_nothing(portwright: Portwright, tmp_path: Path,
         "run", "--target=cpu", f"--recipe={path}", f"--model={minilm}", f"--data={texts}", "--engine=venv"
     )
     assert done.code == 3, done.text
-    assert "too few pairs to certify that: about" in done.out
+    assert "too few pairs to certify that: at least" in done.out

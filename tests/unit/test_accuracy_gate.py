@@ -33,7 +33,7 @@ def found(lost: int, won: int, samples: int) -> Accuracy:
 def test_eight_samples_without_a_difference_are_no_proof_of_half_a_point() -> None:
     record = accuracy_record(AccuracyGate(max_drop=0.005), found(0, 0, 8), asked=8)
     assert record.passed is False
-    assert "too few pairs to certify that: about" in record.reason
+    assert "too few pairs to certify that: at least 390" in record.reason
 
 
 def test_enough_samples_without_a_difference_are() -> None:
@@ -68,12 +68,15 @@ def test_the_interval_is_agresti_and_mins() -> None:
 def test_what_is_said_to_be_needed_would_do(lost: int, won: int, samples: int, margin: float) -> None:
     needed = samples_needed(lost, won, samples, margin)
     if needed is None:
-        assert (lost - won) / (samples + 2) >= margin
+        assert (lost - won) / samples >= margin - 1e-3
         return
-    # As many samples as asked, with differences at the same rate, half samples apart.
-    share_lost, share_won = lost / samples, won / samples
-    low, high = interval(0, 0, needed)
-    assert low <= 0 <= high
-    drop = share_lost - share_won
-    error = 1.959964 * ((share_lost + share_won) / needed) ** 0.5
-    assert drop + error <= margin + 0.05
+
+    def upper(pairs: int) -> float:
+        return interval(lost / samples * pairs, won / samples * pairs, pairs)[1]
+
+    assert upper(needed) <= margin
+    assert needed == samples + 1 or upper(needed - 1) > margin
+
+
+def test_pairs_that_never_differ_need_no_more_than_the_margin_asks() -> None:
+    assert samples_needed(0, 0, 8, 0.005) == 390

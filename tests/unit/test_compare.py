@@ -124,7 +124,7 @@ def test_accuracy_size_and_gates(tmp_path: Path) -> None:
         ({"protocol__batch_size": 4}, "batch size"),
         ({"protocol__sequence_length": 64}, "sequence length"),
         ({"protocol__threads": [1, 8]}, "threads"),
-        ({"protocol__number": 2}, "number"),
+        ({"protocol__number": 2}, "measurement protocol: "),
         ({"protocol__baseline": None}, "baseline"),
         ({"model__digest": "00" * 32}, "model"),
         ({"executed_on": "device"}, "executed on"),

@@ -62,3 +62,12 @@ def test_a_gate_passes_exactly_from_its_limit_on(limit: float, found: float) -> 
     record = judge(gates, Findings(similarity=similarity, placement=placement))[0]
     assert record.passed == (found >= limit)
     assert f"{found:.6f}" in record.reason
+
+
+def test_an_unstable_latency_keeps_to_its_gate_with_all_of_its_interval() -> None:
+    similarity = Similarity(mean=0.995, min=0.95, samples=64)
+    placement = Placement(runtime="x", nodes=(Placed(where="CPU", nodes=1, ops={}),))
+    found = Findings(similarity=similarity, placement=placement, latency_ratio=0.45, latency_up_to=0.55)
+    [record] = failed(judge(GATES, found))
+    assert (record.name, record.found) == ("latency_ratio", 0.45)
+    assert "0.450 (unstable: up to 0.550)" in record.reason

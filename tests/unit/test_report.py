@@ -115,6 +115,7 @@ def test_failures_stand_before_everything_else(page: str, volume: Path) -> None:
         "compiled and not executed here",
         "Random weights",
         "the printed minimum latency, 16.29 ms, exceeds the printed mean, 14.71 ms",
+        "37.8 to 71.9",
         "published for <code>neuralmind/bert-base-portuguese-cased</code>",
         "a binary for SM8850: the SDK is not in vendor/",
         "3 of 8 stages came from an earlier run",
@@ -127,6 +128,16 @@ def test_failures_stand_before_everything_else(page: str, volume: Path) -> None:
 )
 def test_the_page_says(page: str, text: str) -> None:
     assert text in page
+
+
+def test_what_is_said_of_published_figures_is_said_once(tmp_path: Path) -> None:
+    volume = Volume(root=tmp_path)
+    for recipe in ("first", "second"):
+        odd = {"source": "page", "device": "an NPU", "latency_mean_ms": 1.0, "latency_min_ms": 2.0}
+        volume.add("minilm", result(recipe=recipe, published=odd))
+    page = render(tmp_path, "html")
+    assert page.count("exceeds the printed mean") == 1
+    assert all(f"openvino<small>{recipe}</small>" in page for recipe in ("first", "second"))
 
 
 def test_what_ran_is_never_called_a_device_that_was_none() -> None:

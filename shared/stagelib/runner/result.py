@@ -106,7 +106,8 @@ def _against_fp32(
     judged = list(limits.similar("similarity", (asked["mean"], asked["min"]), found, cosines["samples"]))
     if ratio := gates.get("latency_ratio"):
         measured = None if facts["verdict"] == "invalid" else facts["latency_ratio"]
-        judged.append(limits.fast_enough(ratio["max"], ratio["on"], measured, ran_on))
+        up_to = limits.unsure_up_to(facts["verdict"], facts["latency_ratio_interval"])
+        judged.append(limits.fast_enough(ratio["max"], ratio["on"], measured, ran_on, up_to))
     return [asdict(one) for one in judged]
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stagelib.measure import WARM_WINDOW, Evidence, judge, median_ratio, ratio_interval, settled, summarize
+from stagelib.measure import WARM_WINDOW, Evidence, judge, median_ratio, ratio_interval, settled, steady, summarize
 
 TIMES = st.lists(st.floats(min_value=1e-3, max_value=1e4), min_size=1, max_size=60)
 GOOD = Evidence(runs=30, min_runs=30, seconds=2.0, settled=True, finite=True, ratio=0.3, interval=(0.295, 0.305))
@@ -25,6 +25,18 @@ def test_statistics_are_ordered(times: list[float]) -> None:
 def test_the_ratio_is_of_pairs_so_that_a_slow_moment_slows_both() -> None:
     baseline = [10.0, 10.0, 90.0, 10.0, 80.0]
     assert median_ratio([value * 0.3 for value in baseline], baseline) == pytest.approx(0.3)
+
+
+def test_disturbed_pairs_have_no_say_where_they_cost_one_model_more() -> None:
+    quiet, disturbed = ([3.0, 10.0],) * 5, ([9.0, 14.0],) * 4
+    candidate, baseline = zip(*disturbed, *quiet, strict=True)
+    assert median_ratio(candidate, baseline) == pytest.approx(0.3)
+
+
+def test_a_steady_ratio_is_known_closely() -> None:
+    baseline = [10.0, 11.0] * 20
+    assert steady([value * 0.3 for value in baseline], baseline, seed=0)
+    assert not steady([2.0, 3.0, 4.0, 3.5] * 10, [10.0] * 40, seed=0)
 
 
 def test_the_interval_holds_the_ratio_and_is_the_same_for_the_same_seed() -> None:

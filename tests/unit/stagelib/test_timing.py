@@ -1,0 +1,69 @@
+"""How long models are timed in turn, and which clock decides."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from stagelib import timing
+from stagelib.timing import LONGEST, Limits, Run, by_cpu_time, time_in_turn
+
+MIN_RUNS = 8
+LIMITS = Limits(distinct_inputs=4, block=1, warmup_max=8, min_runs=MIN_RUNS, min_seconds=0, max_seconds=60)
+ONE_CPU = dataclasses.replace(LIMITS, one_cpu=True)
+
+
+class Machine:
+    """Clocks that only runs move: `passed` counts what others took too, `used` what the models did."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, resolution: float = 1e-9) -> None:
+        self.passed = self.used = 0
+        monkeypatch.setattr(time, "perf_counter_ns", lambda: self.passed)
+        monkeypatch.setattr(time, "process_time_ns", lambda: self.used)
+        monkeypatch.setattr(time, "get_clock_info", lambda _: SimpleNamespace(resolution=resolution))
+
+    def model(self, *milliseconds: float, others: float = 0.0) -> Run:
+        """A model that takes these times in turn, while others take some as well."""
+        turns = 0
+
+        def run(_: int) -> None:
+            nonlocal turns
+            taken = milliseconds[turns % len(milliseconds)]
+            turns += 1
+            self.used += round(taken * 1e6)
+            self.passed += round((taken + others) * 1e6)
+
+        return run
+
+
+def quietly(_: float) -> None:
+    """No progress is shown."""
+
+
+def test_on_one_cpu_the_time_of_others_is_on_record_and_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    timed = time_in_turn([machine.model(3.0, others=40.0), machine.model(10.0)], ONE_CPU, quietly)
+    assert timed.cpu_sides == [[3.0] * MIN_RUNS, [10.0] * MIN_RUNS]
+    assert timed.sides[0] == [43.0] * MIN_RUNS
+
+
+def test_a_ratio_that_wanders_is_measured_on_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    unsteady = [machine.model(2.0, 3.0, 4.0), machine.model(10.0)]
+    assert len(time_in_turn(unsteady, ONE_CPU, quietly).sides[0]) == LONGEST * MIN_RUNS
+    assert len(time_in_turn(unsteady, LIMITS, quietly).sides[0]) == MIN_RUNS
+    assert len(time_in_turn(unsteady[:1], ONE_CPU, quietly).sides[0]) == MIN_RUNS
+
+
+def test_a_clock_too_coarse_for_a_run_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, resolution=0.0156)
+    assert not by_cpu_time(ONE_CPU)
+    timed = time_in_turn([machine.model(3.0), machine.model(10.0)], ONE_CPU, quietly)
+    assert timed.cpu_sides == [[], []]
+    assert timing.warm_up([machine.model(3.0), machine.model(10.0)], dataclasses.replace(ONE_CPU, warmup_max=20)) == (
+        16,
+        True,
+    )
