@@ -9,15 +9,16 @@ from portwright import readback
 from portwright.calls import RecipePlan, unique
 from portwright.errors import UsageError
 from portwright.executor import Shelf
-from portwright.gates import failed
-from portwright.labels import ran_on
+from portwright.gates import failed, too_few
+from portwright.labels import ran_on, timing_doubts
 from portwright.naming import suggestion
 from portwright.project import Project
-from portwright.results import RunResult
+from portwright.results import GateRecord, RunResult
 from portwright.run import Report, RunSummary
 from portwright.target import Catalog
 
 COMPUTES_WORSE = "weights per channel, more bits for activations, more calibration texts, or those layers left in float"
+MORE_PAIRS = "more pairs (accuracy.samples, and data that has them), or a wider margin (gates.accuracy.max_drop)"
 REMEDIES = {
     "similarity": COMPUTES_WORSE,
     "accuracy": COMPUTES_WORSE,
@@ -79,9 +80,13 @@ def _failure(report: Report) -> list[str]:
     result = report.result
     assert result is not None
     lines = [f"FAILED {result.recipe}: {line}" for line in readback.reasons(result)]
-    names = [gate.name.split(".")[0] for gate in failed(result.gates)]
-    tries = dict.fromkeys(f"  try: {REMEDIES[name]}" for name in names if name in REMEDIES)
+    tries = dict.fromkeys(f"  try: {remedy}" for gate in failed(result.gates) if (remedy := _remedy(gate)))
     return [*lines, *tries] if result.status == "failed" else []
+
+
+def _remedy(gate: GateRecord) -> str | None:
+    name = gate.name.split(".")[0]
+    return MORE_PAIRS if name == "accuracy" and too_few(gate) else REMEDIES.get(name)
 
 
 def rejected(summary: RunSummary) -> list[str]:
@@ -102,8 +107,7 @@ def _notes(summary: RunSummary) -> list[str]:
             notes.append(f"{result.recipe}: random weights: similarity says nothing about a trained model.")
         if result.data.note:
             notes.append(f"{result.recipe}: {result.data.note}")
-        if result.verdict and result.verdict != "valid":
-            notes.append(f"{result.recipe}: the measurement is {result.verdict}: {result.verdict_reason}")
+        notes += [f"{result.recipe}: {line}" for line in timing_doubts(result)]
         notes += [f"{result.recipe}: {line}" for line in _unlike_the_device(result)]
     return notes
 

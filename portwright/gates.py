@@ -40,6 +40,18 @@ def judge(gates: Gates, found: Findings) -> tuple[GateRecord, ...]:
     return tuple(_records(gates, found))
 
 
+def computes_worse(gates: tuple[GateRecord, ...]) -> bool:
+    """Whether a gate failed for what the model computes, and not for too few pairs to tell."""
+    return any(
+        gate.name.startswith("similarity") or (gate.name == "accuracy" and not too_few(gate)) for gate in failed(gates)
+    )
+
+
+def too_few(gate: GateRecord) -> bool:
+    """Whether an accuracy gate failed though the drop found is within its margin: its pairs prove too little."""
+    return gate.found is not None and gate.found <= gate.limit
+
+
 def failed(records: tuple[GateRecord, ...]) -> list[GateRecord]:
     """The gates that a run did not meet."""
     return [record for record in records if record.passed is False]

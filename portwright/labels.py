@@ -7,6 +7,9 @@ from typing import Literal
 
 from portwright.results import RunResult
 
+QUIET_SHARE = 0.9
+"""A benchmark that had its CPU for less of the time measured the machine's other processes along."""
+
 RanOnKind = Literal["device", "emulator", "stand-in", "cpu"]
 
 
@@ -34,3 +37,17 @@ def ran_on(result: RunResult) -> RanOn:
     # Where a CPU is the recipe's own hardware, its placement gate is met there and what ships was executed.
     met = [gate.passed is True for gate in result.gates if gate.name == "placement"]
     return CPU if met and all(met) and result.executed.deployable else STAND_IN
+
+
+def timing_doubts(result: RunResult) -> list[str]:
+    """What a reader of the latency must know of how it was measured; empty where nothing speaks against it."""
+    doubts = []
+    if result.verdict in {"unstable", "invalid"}:
+        doubts.append(f"the latency measurement is {result.verdict}: {result.verdict_reason}")
+    share = result.environment.get("cpu_share")
+    if isinstance(share, int | float) and share < QUIET_SHARE:
+        doubts.append(
+            f"other processes had the CPU for {1 - share:.0%} of the time: milliseconds and inferences/s are of a busy "
+            "machine; the ratio is of CPU time, which they don't enter"
+        )
+    return doubts

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from portwright.executor import Done
-from portwright.gates import Findings, failed, judge
+from portwright.gates import Findings, computes_worse, failed, judge
 from portwright.likeness import protocol_of
 from portwright.outcomes import Outcomes
 from portwright.result_parts import (
@@ -26,7 +26,6 @@ from portwright.results import (
     Checked,
     DataRecord,
     FirstInference,
-    GateRecord,
     LatencyMs,
     ModelRecord,
     RunResult,
@@ -62,7 +61,7 @@ def build_result(outcomes: Outcomes) -> RunResult:
         similarity=found.similarity,
         accuracy=found.accuracy,
         # Layers found for another recipe's gates say nothing of a size or a latency.
-        layer_errors=layer_errors_of(outcomes) if _computes_worse(gates) else (),
+        layer_errors=layer_errors_of(outcomes) if computes_worse(gates) else (),
         published=plan.target.file.published,
         placement=found.placement,
         emulation=found.emulation,
@@ -141,11 +140,7 @@ def _versions(outcomes: Outcomes) -> dict[str, dict[str, str]]:
 
 def wants_diagnosis(result: RunResult) -> bool:
     """Whether a gate failed for what the model computes, so that it helps to know which layers lose most."""
-    return _computes_worse(result.gates)
-
-
-def _computes_worse(gates: tuple[GateRecord, ...]) -> bool:
-    return any(gate.name.startswith(("similarity", "accuracy")) for gate in failed(gates))
+    return computes_worse(result.gates)
 
 
 def _stage(item: Done) -> StageRecord:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from portwright.labels import timing_doubts
 from portwright.published import PublishedFigures
 from portwright.readback import reasons
 from portwright.report.data import Run, Runs
@@ -42,8 +43,7 @@ def _of_run(run: Run) -> Iterator[Note]:
 
 def _doubts(run: Run) -> Iterator[str]:
     result = run.result
-    if result.verdict in {"unstable", "invalid"}:
-        yield f"the latency measurement is {result.verdict}: {result.verdict_reason}"
+    yield from timing_doubts(result)
     if run.edited:
         yield "result.json is not the one its manifest vouches for: it was changed after the run"
     if not result.data.disjoint:

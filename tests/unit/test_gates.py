@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portwright.gates import Findings, failed, judge
+from portwright.gates import Findings, computes_worse, failed, judge
 from portwright.recipe import Gates, PlacementGate, RatioGate, SimilarityGate
-from portwright.results import Placed, Placement, Similarity
+from portwright.results import GateRecord, Placed, Placement, Similarity
 
 GATES = Gates(
     similarity=SimilarityGate(mean=0.99, min=0.9),
@@ -71,3 +71,13 @@ def test_an_unstable_latency_keeps_to_its_gate_with_all_of_its_interval() -> Non
     [record] = failed(judge(GATES, found))
     assert (record.name, record.found) == ("latency_ratio", 0.45)
     assert "0.450 (unstable: up to 0.550)" in record.reason
+
+
+def test_too_few_pairs_are_no_reason_to_look_for_layers() -> None:
+    def accuracy(found: float, limit: float) -> GateRecord:
+        return GateRecord(name="accuracy", passed=False, limit=limit, found=found, reason="-")
+
+    assert not computes_worse((accuracy(0.0, 0.005),))
+    assert computes_worse((accuracy(0.05, 0.005),))
+    assert computes_worse((GateRecord(name="similarity.mean", passed=False, limit=0.99, found=None, reason="NaN"),))
+    assert not computes_worse((GateRecord(name="size", passed=False, limit=1.0, found=2.0, reason="-"),))
