@@ -104,18 +104,14 @@ def _unreferred(store: Store, referred: set[str], newest: float | None) -> list[
 def _artifacts(store: Store, keys: Sequence[str]) -> Iterator[Removable]:
     """Each artifact with what its removal frees: a shared file is freed with the last artifact that holds it.
 
-    Only manifests are read, and one look is taken at each shared file, however many artifacts hold it.
+    Only manifests are read, each once, and one look is taken at each shared file, however many artifacts hold it.
     """
-    going: Counter[str] = Counter()
-    for key in keys:
-        going.update(store.sizes(key)[1].keys())
-    staying = {digest: store.pool.links(digest) > number for digest, number in going.items()}
-    for key in keys:
-        own, shared = store.sizes(key)
-        freed = 0
-        for digest, size in shared.items():
-            going[digest] -= 1
-            freed += size if not going[digest] and not staying[digest] else 0
+    sizes = [store.sizes(key) for key in keys]
+    going = Counter(digest for _, shared in sizes for digest in shared)
+    staying = {digest for digest, number in going.items() if store.pool.links(digest) > number}
+    for key, (own, shared) in zip(keys, sizes, strict=True):
+        going.subtract(shared.keys())
+        freed = sum(size for digest, size in shared.items() if not going[digest] and digest not in staying)
         yield Removable(path=store.path(key), what="artifact", key=key, size=own + freed)
 
 
