@@ -192,7 +192,7 @@ def test_a_file_is_freed_with_the_last_artifact_that_holds_it(tmp_path: Path, mo
     make(store, "one", weights=WEIGHTS, more=OTHER)
     make(store, "two", more=OTHER)
     (tmp_path / "runs" / "model" / "recipe").mkdir(parents=True)
-    referred = {"components": {key("kept"): {}}}
+    referred: dict[str, Any] = {"components": {key("kept"): {}}}
     (tmp_path / "runs" / "model" / "recipe" / "manifest.json").write_text(json.dumps(referred))
     before = disk_bytes(tmp_path / "blobs")
     found = cleaning.find(project, catalog, everything=False, older_than_days=0)
