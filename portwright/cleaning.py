@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from portwright.target import Catalog
 DAY_S = 86_400.0
 OURS = (
     "store",
+    "blobs",
     "runs",
     "measurements",
     "history",
@@ -28,14 +31,14 @@ OURS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Removable:
     """One thing that can go."""
 
     path: Path
     what: str
     size: int
-    """Bytes that no result shares."""
+    """Bytes that become free: what other artifacts or results share is not among them."""
     key: str = ""
     """The artifact's key, if it is one."""
 
@@ -47,13 +50,9 @@ def find(project: Project, catalog: Catalog, *, everything: bool, older_than_day
         # By name: the folder may hold things that aren't ours.
         return [_removable(root / name, "all of") for name in OURS if (root / name).exists()]
     store = Store(root)
-    referred = _referred(root)
     newest = time.time() - older_than_days * DAY_S
-    found = [
-        _removable(store.path(key), "artifact", key)
-        for key in sorted(store.keys())
-        if key not in referred and _touched(store.path(key) / MANIFEST) <= newest
-    ]
+    keys = _unreferred(store, _referred(root), newest if older_than_days else None)
+    found = [*_artifacts(store, keys), *_orphans(store)]
     current = {f"{item.name}-{item.digest('venv')[:12]}" for item in catalog.toolchains.values()}
     # What an archive's fault has changed is not over: with the right file the environment is current again.
     kept = {item.name for item in catalog.toolchains.values() if item.faults}
@@ -96,6 +95,30 @@ def text(found: list[Removable], project: Project, *, removed: bool) -> str:
     return "\n".join([*lines, end])
 
 
+def _unreferred(store: Store, referred: set[str], newest: float | None) -> list[str]:
+    """Keys that no result refers to, made at `newest` (seconds since the epoch) at the latest."""
+    keys = (key for key in set(store.keys()) if key not in referred)
+    return sorted(key for key in keys if newest is None or _touched(store.path(key) / MANIFEST) <= newest)
+
+
+def _artifacts(store: Store, keys: Sequence[str]) -> Iterator[Removable]:
+    """Each artifact with what its removal frees: a shared file is freed with the last artifact that holds it.
+
+    Only manifests are read, each once, and one look is taken at each shared file, however many artifacts hold it.
+    """
+    sizes = [store.sizes(key) for key in keys]
+    going = Counter(digest for _, shared in sizes for digest in shared)
+    staying = {digest for digest, number in going.items() if store.pool.links(digest) > number}
+    for key, (own, shared) in zip(keys, sizes, strict=True):
+        going.subtract(shared.keys())
+        freed = sum(size for digest, size in shared.items() if not going[digest] and digest not in staying)
+        yield Removable(path=store.path(key), what="artifact", key=key, size=own + freed)
+
+
+def _orphans(store: Store) -> Iterator[Removable]:
+    return (Removable(path=path, what="file of no artifact", size=size) for path, size in store.pool.orphans())
+
+
 def _referred(root: Path) -> set[str]:
     """Keys of every stage of every result."""
     keys: set[str] = set()
@@ -106,9 +129,9 @@ def _referred(root: Path) -> set[str]:
     return keys
 
 
-def _removable(path: Path, what: str, key: str = "") -> Removable:
+def _removable(path: Path, what: str) -> Removable:
     files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file() and not item.is_symlink()]
-    return Removable(path=path, what=what, key=key, size=sum(item.stat().st_size for item in files))
+    return Removable(path=path, what=what, size=sum(item.stat().st_size for item in files))
 
 
 def _touched(path: Path) -> float:

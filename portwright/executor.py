@@ -22,7 +22,7 @@ from portwright.history import History, Measurement, this_host
 from portwright.locks import machine_wide
 from portwright.sources import LocalSource, has_links, model_files
 from portwright.stages import StageLibrary
-from portwright.store import Artifact, Manifest, Store
+from portwright.store import Artifact, Manifest, Passed, Store
 from portwright.toolchain import Toolchain
 
 AGAIN = "run the same command again"
@@ -195,7 +195,8 @@ class Executor:
 
     def _keep(self, call: StageCall, output: Path, outcome: Outcome) -> Done:
         if call.kind == "artifact":
-            return Done(call=call, cached=False, artifact=self._shelf.store.put(output, self._manifest(call, outcome)))
+            made = self._shelf.store.put(output, self._manifest(call, outcome), self._passed(call, outcome))
+            return Done(call=call, cached=False, artifact=made)
         measurement = Measurement(
             taken=now(),
             run=self._run,
@@ -212,6 +213,18 @@ class Executor:
         )
         self._shelf.history.append(measurement)
         return Done(call=call, cached=False, measurement=measurement)
+
+    def _passed(self, call: StageCall, outcome: Outcome) -> dict[str, Passed]:
+        """What the stage passes on of its inputs; StageFailedError for what is no artifact: it may change."""
+        passed = {}
+        for name, (role, source) in outcome.passed.items():
+            given = call.inputs.get(role)
+            if given is None or given.call is None:
+                raise StageFailedError(f"stage {call.stage!r} passes on a file of {role!r}, which is no artifact")
+            artifact = self._done[given.call.key].artifact
+            assert artifact is not None
+            passed[name] = Passed(artifact, source)
+        return passed
 
     def _manifest(self, call: StageCall, outcome: Outcome) -> dict[str, Any]:
         return {

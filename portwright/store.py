@@ -2,16 +2,22 @@
 
 store/<key[:2]>/<key>/files/…        what the stage wrote
 store/<key[:2]>/<key>/manifest.json  every file with size and SHA-256, and how it came about
+
+Equal files of several artifacts are hard links to one (`pool`); a stage's output may also name a file of its inputs
+that it passes on, which is then linked and never written.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
+import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -22,6 +28,7 @@ from portwright.digests import digest_file, digest_json
 from portwright.disk import WRITABLE, remove_tree, sync_file, sync_folder, sync_tree, write_synced, writing
 from portwright.errors import StoreError
 from portwright.locks import held
+from portwright.pool import SHARED_BYTES, Pool
 
 MANIFEST = "manifest.json"
 FILES = "files"
@@ -70,6 +77,14 @@ class Artifact:
         return self.folder / FILES
 
 
+@dataclass(frozen=True)
+class Passed:
+    """A file of an artifact that another one holds unchanged."""
+
+    artifact: Artifact
+    name: str
+
+
 class Store:
     """Artifacts under one root. Safe for several processes: a key is locked while it is being made."""
 
@@ -78,6 +93,7 @@ class Store:
         self._store = root / "store"
         self._tmp = root / "tmp"
         self._locks = root / "locks"
+        self.pool = Pool(root)
 
     def path(self, key: str) -> Path:
         return self._store / key[:2] / key
@@ -90,7 +106,8 @@ class Store:
         folder = self.path(key)
         try:
             manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-            if all(_intact(folder / FILES / name, entry) for name, entry in manifest.files.items()):
+            files = os.fspath(folder / FILES)
+            if all(_intact(f"{files}/{name}", entry) for name, entry in manifest.files.items()):
                 return Artifact(folder, manifest)
         except (FileNotFoundError, ValidationError):
             return None
@@ -136,8 +153,12 @@ class Store:
             lock.release()
             Path(lock.lock_file).unlink(missing_ok=True)
 
-    def put(self, output: Path, manifest: Mapping[str, Any]) -> Artifact:
-        """Make `output`, a folder of a workspace, the artifact of `manifest['key']`; its files become read-only."""
+    def put(self, output: Path, manifest: Mapping[str, Any], passed: Mapping[str, Passed] | None = None) -> Artifact:
+        """Make `output`, a folder of a workspace, the artifact of `manifest['key']`; its files become read-only.
+
+        `passed` are files by the names they get that come unchanged from other artifacts. StoreError for a link in the
+        output, for a name that leads outside or is taken, and for a file passed on that isn't there as it was.
+        """
         with writing(self.root):
             for path in output.rglob("*"):
                 if path.is_symlink():
@@ -145,37 +166,75 @@ class Store:
                         f"stage {manifest['stage']} wrote a link, {path.name}", why="artifacts hold files only"
                     )
             entries = {
-                path.relative_to(output).as_posix(): _seal(path) for path in sorted(output.rglob("*")) if path.is_file()
+                path.relative_to(output).as_posix(): self._seal(path)
+                for path in sorted(output.rglob("*"))
+                if path.is_file()
             }
+            entries |= {name: _pass_on(output, name, file) for name, file in (passed or {}).items()}
             for path in (output, *(item for item in output.rglob("*") if item.is_dir())):
                 path.chmod(READABLE_FOLDER)  # whatever the umask: a container's user reads them too
-            checked = Manifest.model_validate({**manifest, "files": entries})
+            checked = Manifest.model_validate({**manifest, "files": dict(sorted(entries.items()))})
             folder = self.path(checked.key)
             staged = output.with_name(f"{output.name}.artifact")
             staged.mkdir()
             output.rename(staged / FILES)
             write_synced(staged / MANIFEST, checked.model_dump_json(indent=1))
             sync_tree(staged)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            sync_folder(folder.parent.parent)
-            try:
-                staged.rename(folder)
-            except OSError as error:
-                if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
-                    raise
-                self._discard(folder)
-                staged.rename(folder)
-            sync_folder(folder.parent)
+            self._show(staged, folder)
             return Artifact(folder, checked)
+
+    def _seal(self, path: Path) -> FileEntry:
+        """Digest a file, make it durable and read-only, and one with its equals in the store."""
+        path.chmod(WRITABLE)
+        digest, size = digest_file(path), path.stat().st_size
+        if size >= SHARED_BYTES:
+            self.pool.share(path, digest, size)
+        else:
+            sync_file(path)
+        path.chmod(READ_ONLY)
+        return FileEntry(sha256=digest, size=size, mtime_ns=path.stat().st_mtime_ns)
+
+    def _show(self, staged: Path, folder: Path) -> None:
+        """Rename a whole artifact to its place, in the place of a damaged one if need be."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        sync_folder(folder.parent.parent)
+        try:
+            staged.rename(folder)
+        except OSError as error:
+            if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
+                raise
+            self._discard(folder)
+            staged.rename(folder)
+        sync_folder(folder.parent)
 
     def keys(self) -> Iterator[str]:
         """Every key in the store."""
-        for folder in self._store.glob("??/*"):
-            yield folder.name
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._store) as shards:
+            for shard in shards:
+                with os.scandir(shard.path) as entries:
+                    yield from (entry.name for entry in entries)
+
+    def sizes(self, key: str) -> tuple[int, dict[str, int]]:
+        """Bytes of an artifact's own files, and of those that may be shared, by digest, as the manifest has them."""
+        try:
+            manifest = json.loads((self.path(key) / MANIFEST).read_bytes())
+            listed = [(str(entry["sha256"]), int(entry["size"])) for entry in manifest["files"].values()]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return 0, {}  # a damaged one: it can still be removed
+        return sum(size for _, size in listed if size < SHARED_BYTES), {
+            digest: size for digest, size in listed if size >= SHARED_BYTES
+        }
 
     def remove(self, key: str) -> None:
-        """Take an artifact out; half a removal is never visible."""
+        """Take an artifact out, with what only it held; half a removal is never visible.
+
+        The caller holds the host volume for cleaning: the key's lock goes too.
+        """
+        _, shared = self.sizes(key)
         self._discard(self.path(key))
+        (self._locks / f"{key}.lock").unlink(missing_ok=True)
+        for digest in shared:
+            self.pool.release(digest)
 
     def _discard(self, folder: Path) -> None:
         with writing(self.root):
@@ -186,19 +245,27 @@ class Store:
                 remove_tree(gone)
 
 
-def _seal(path: Path) -> FileEntry:
-    """Digest a file, make it read-only and durable."""
-    path.chmod(WRITABLE)
-    sync_file(path)
-    path.chmod(READ_ONLY)
-    digest = digest_file(path)
-    stat = path.stat()
-    return FileEntry(sha256=digest, size=stat.st_size, mtime_ns=stat.st_mtime_ns)
+def _pass_on(output: Path, name: str, passed: Passed) -> FileEntry:
+    """Link a file of another artifact into the output, or copy it where the disk has no links."""
+    parts = PurePosixPath(name).parts
+    source, entry = passed.artifact.files / passed.name, passed.artifact.manifest.files.get(passed.name)
+    if entry is None or not _intact(os.fspath(source), entry):
+        raise StoreError(f"{passed.name} of artifact {passed.artifact.manifest.key[:12]} is gone or was changed")
+    target = output.joinpath(*parts)
+    if not parts or PurePosixPath(name).is_absolute() or ".." in parts or target.exists():
+        raise StoreError(f"a stage passes on {passed.name} as {name!r}, which is no new file of its output")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+        sync_file(target)
+    return entry.model_copy(update={"mtime_ns": target.stat().st_mtime_ns})
 
 
-def _intact(path: Path, entry: FileEntry) -> bool:
+def _intact(path: str, entry: FileEntry) -> bool:
     """Whether a file is what the manifest says; its content is read only if its time stamp changed."""
-    stat = path.stat()
+    stat = os.stat(path)  # noqa: PTH116 - a model is a hundred files, and a no-op asks for each of them
     if stat.st_size != entry.size:
         return False
-    return stat.st_mtime_ns == entry.mtime_ns or digest_file(path) == entry.sha256
+    return stat.st_mtime_ns == entry.mtime_ns or digest_file(Path(path)) == entry.sha256

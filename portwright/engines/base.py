@@ -55,6 +55,9 @@ class Outcome:
     peak_memory_bytes: int
     versions: Mapping[str, str]
     samples: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    passed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Files of the output that are one of an input, unchanged: name to the input's role and the name there. They were
+    not written."""
 
 
 EventSink = Callable[[Event], None]

@@ -54,6 +54,7 @@ class _Report(StrictModel):
     facts: Annotated[dict[str, Any], Field(default_factory=dict)]
     samples: Annotated[list[dict[str, Any]], Field(default_factory=list)]
     versions: Annotated[dict[str, str], Field(default_factory=dict)]
+    passed: Annotated[dict[str, tuple[str, str]], Field(default_factory=dict)]
     kind: str = "stage"
     message: str = ""
     hint: str = ""
@@ -105,6 +106,7 @@ def read_outcome(job: Job, folder: Path, exit_code: int) -> Outcome:
             versions=report.versions,
             seconds=report.seconds,
             peak_memory_bytes=report.peak_memory_bytes,
+            passed=report.passed,
         )
     if NO_SPACE_TEXT.search(report.message):
         raise disk_full(job)

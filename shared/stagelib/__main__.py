@@ -54,7 +54,8 @@ def _run(spec: Mapping[str, Any], events: IO[str]) -> dict[str, Any]:
     try:
         module = importlib.import_module(f"stagelib.stages.{spec['stage']}")
         stage: Stage = module.STAGE
-        result: Result = module.run(_call(spec, events), stage.params(**_tuples(spec["params"])))
+        call = _call(spec, events)
+        result: Result = module.run(call, stage.params(**_tuples(spec["params"])))
         versions = _versions((*stage.needs, *spec.get("also_versions", ())))
     except StageError as error:
         return {"ok": False, "kind": error.kind, "message": error.message, "hint": error.hint}
@@ -62,7 +63,8 @@ def _run(spec: Mapping[str, Any], events: IO[str]) -> dict[str, Any]:
         with contextlib.suppress(OSError):  # the log's disk may be the full one
             traceback.print_exc()
         return {"ok": False, "kind": "stage", "message": f"{type(error).__name__}: {error}", "hint": ""}
-    return {"ok": True, "facts": dict(result.facts), "samples": list(result.samples), "versions": versions}
+    found = {"facts": dict(result.facts), "samples": list(result.samples), "versions": versions}
+    return {"ok": True, "passed": call.passed} | found
 
 
 def _call(spec: Mapping[str, Any], events: IO[str]) -> Call:

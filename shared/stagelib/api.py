@@ -105,6 +105,13 @@ class Call:
     fills: Path | None = None
     """A writable HF_HOME, merged into the caller's after success, for the stages with network."""
     events: IO[str] = field(default_factory=lambda: sys.stdout)
+    passed: dict[str, tuple[Role, str]] = field(default_factory=dict)
+    """Files of the output that are one of an input's, by `pass_on`."""
+
+    def pass_on(self, name: str, role: Role = "model", source: str = "") -> None:
+        """Have the output hold, as `name`, the file `source` (or `name`) of an input. It is not written: the host links
+        it. It must be an artifact's, since nothing else stays as it is."""
+        self.passed[name] = (role, source or name)
 
     def input(self, role: Role) -> Path:
         return self.inputs[role]

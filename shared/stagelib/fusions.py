@@ -36,7 +36,8 @@ BIASED_INPUTS = 5
 
 
 def prepare(model: Path, level: int, scratch: Path, *, external: bool) -> onnx.ModelProto:
-    """The graph after ONNX Runtime's own optimization at that level, for the CPU; `external` for a big model.
+    """The graph after ONNX Runtime's own optimization at that level, for the CPU; `external` for weights in a file of
+    their own.
 
     `optimize_model` of ONNX Runtime would do the same, and imports torch for it.
     """

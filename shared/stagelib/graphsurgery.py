@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from stagelib import onnxfiles
 from stagelib.api import StageError
-from stagelib.onnxfiles import nodes
 from stagelib.shapes import Shapes, infer_shapes
 
 _FLOATS = {
@@ -21,12 +22,15 @@ _FLOATS = {
 _SMALLEST_FLOAT = _FLOATS[onnx.TensorProto.FLOAT]
 
 
-def replace_mask_constant(graph: onnx.GraphProto, value: float) -> int:
-    """Put `value` wherever a constant is the smallest float or minus infinity; returns how many were replaced."""
+def replace_mask_constant(graph: onnx.GraphProto, value: float, folder: Path = Path()) -> int:
+    """Put `value` wherever a constant is the smallest float or minus infinity; returns how many were replaced.
+
+    `folder` is the model's, for weights that are files of their own.
+    """
     replaced = 0
     for tensor in _constants(graph):
-        replaced += _replace_in_tensor(tensor, value)
-    for node in nodes(graph):
+        replaced += _replace_in_tensor(tensor, value, folder)
+    for node in onnxfiles.nodes(graph):
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.FLOAT and attribute.f <= _SMALLEST_FLOAT:
                 attribute.f = value
@@ -41,7 +45,7 @@ def replace_mask_constant(graph: onnx.GraphProto, value: float) -> int:
 def _constants(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     """Initializers and tensors in attributes (Constant, ConstantOfShape), those of subgraphs included."""
     yield from graph.initializer
-    for node in nodes(graph):
+    for node in onnxfiles.nodes(graph):
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
@@ -50,11 +54,11 @@ def _constants(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
                 yield from attribute.g.initializer
 
 
-def _replace_in_tensor(tensor: onnx.TensorProto, value: float) -> int:
+def _replace_in_tensor(tensor: onnx.TensorProto, value: float, folder: Path) -> int:
     smallest = _FLOATS.get(tensor.data_type)
     if smallest is None:
         return 0
-    array = numpy_helper.to_array(tensor)
+    array = onnxfiles.array(tensor, folder)
     masking = array <= smallest
     hits = int(np.count_nonzero(masking))
     if hits:

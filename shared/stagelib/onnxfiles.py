@@ -1,46 +1,189 @@
-"""ONNX files: read, written with their weights beside them where they are too big for one file, and described."""
+"""ONNX files: read, written, and described.
+
+Between stages every big weight is a file of its own, named by its digest, beside a small `model.onnx`. A weight that a
+stage leaves alone is then the same file before and after, which the host keeps once. What ships is one file.
+
+Such files are hard links, and onnx.load takes a hard-linked weight for an attack by whoever made the model. So they are
+read here, where it is known who made them; what reads a model through onnx.load is given `one_file`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from stagelib.api import StageError
+from stagelib.api import Call, StageError
 from stagelib.modelinfo import ModelInfo, Tensor
 
 if TYPE_CHECKING:
     import onnx
+    from numpy.typing import NDArray
 
 ENTRY = "model.onnx"
 WEIGHTS = "model.onnx.data"
+PIECES = "weights"
+PIECE_BYTES = 256 << 10
+"""Weights from this size on are files of their own."""
+LOCATION = "location"
 # protobuf refuses a message of 2 GiB; the graph itself needs a little of it.
 ONE_FILE_BYTES = (2 << 30) - (64 << 20)
 
 
-def load(folder: Path) -> onnx.ModelProto:
-    """The ONNX model of an artifact, weights included; StageError where it holds another format or can't be read."""
-    import onnx
-    from google.protobuf.message import DecodeError
+def load(folder: Path, *, weights: bool = True) -> onnx.ModelProto:
+    """The ONNX model of an artifact; StageError where it holds another format or can't be read.
 
+    Without `weights` those in files of their own are left there, and `save` passes them on: nothing big is read.
+    """
     info = ModelInfo.read(folder)
     if info.format != "onnx":
         raise StageError(
             f"this stage takes an ONNX model, and the one before it made {info.format}", hint="reorder the stages"
         )
+    return read(folder / info.entry, weights=weights)
+
+
+def read(path: Path, *, weights: bool = True) -> onnx.ModelProto:
+    """An ONNX file of ours; StageError where it can't be read."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
     try:
-        return onnx.load(str(folder / info.entry))
+        model = onnx.load(str(path), load_external_data=False)
     except DecodeError as error:
-        raise StageError(f"{info.entry} is not an ONNX model: {error}", kind="model") from error
+        raise StageError(f"{path.name} is not an ONNX model: {error}", kind="model") from error
+    for tensor in model.graph.initializer if weights else ():
+        if is_apart(tensor):
+            tensor.raw_data = _piece(tensor, path.parent).read_bytes()
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
+    return model
 
 
-def save(model: onnx.ModelProto, folder: Path, precision: str) -> ModelInfo:
-    """Write the model as `model.onnx`, and `model.json` beside it."""
+def is_apart(tensor: onnx.TensorProto) -> bool:
+    """Whether a weight was left in its file."""
+    return bool(tensor.data_location)
+
+
+def array(tensor: onnx.TensorProto, folder: Path) -> NDArray[Any]:
+    """A weight's numbers in its shape; where it is in a file of its own, they are mapped and not read."""
+    import numpy as np
+    import onnx
+
+    if not is_apart(tensor):
+        whole: NDArray[Any] = onnx.numpy_helper.to_array(tensor)
+        return whole
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    mapped: NDArray[Any] = np.memmap(_piece(tensor, folder), dtype, mode="r", shape=tuple(tensor.dims))
+    return mapped
+
+
+def save(model: onnx.ModelProto, folder: Path, precision: str, call: Call | None = None) -> ModelInfo:
+    """Write the model as `model.onnx`, its big weights and `model.json` beside it; the model itself is not changed.
+
+    With `call` the weights that its input has are passed on instead of written: then the output can't be executed yet.
+    """
+    light = _without_weights(model)
+    names = set()
+    for tensor in model.graph.initializer:
+        if not is_apart(tensor) and len(tensor.raw_data) < PIECE_BYTES:
+            light.graph.initializer.append(tensor)
+            continue
+        name = _location(tensor) if is_apart(tensor) else f"{PIECES}/{hashlib.sha256(tensor.raw_data).hexdigest()}"
+        _put(tensor, name, folder, call)
+        names.add(name)
+        light.graph.initializer.append(_reference(tensor, name))
+    (folder / ENTRY).write_bytes(light.SerializeToString(deterministic=True))
+    return describe(model, folder, precision, tuple(sorted(names)))
+
+
+def _put(tensor: onnx.TensorProto, name: str, folder: Path, call: Call | None) -> None:
+    """Have the folder hold a weight under this name."""
+    if call and (call.input("model") / name).is_file():
+        call.pass_on(name)
+    elif is_apart(tensor):
+        raise StageError(f"the weight {tensor.name} was not read, and the input has no {name}")
+    else:
+        (folder / PIECES).mkdir(exist_ok=True)
+        (folder / name).write_bytes(tensor.raw_data)
+
+
+def _reference(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
+    import onnx
+
+    made = onnx.TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
+    made.data_location = onnx.TensorProto.EXTERNAL
+    made.external_data.add(key=LOCATION, value=name)
+    return made
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of all but the initializers."""
+    import onnx
+
+    light = onnx.ModelProto()
+    for whole, part in ((model, light), (model.graph, light.graph)):
+        for field, value in whole.ListFields():
+            if field.name in {"graph", "initializer"}:
+                continue
+            if isinstance(value, str | int | bytes | float):
+                setattr(part, field.name, value)
+            else:
+                getattr(part, field.name).MergeFrom(value)
+    return light
+
+
+def _location(tensor: onnx.TensorProto) -> str:
+    """Where a weight lies, from its model; StageError for what `save` doesn't write."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    parts = PurePosixPath(entries.get(LOCATION, "")).parts
+    if entries.keys() != {LOCATION} or len(parts) != 2 or parts[0] != PIECES or ".." in parts:  # noqa: PLR2004
+        raise StageError(f"the weight {tensor.name} lies outside of the model's folder", kind="model")
+    return "/".join(parts)
+
+
+def _piece(tensor: onnx.TensorProto, folder: Path) -> Path:
+    path = folder / _location(tensor)
+    if path.is_symlink() or not path.is_file():
+        raise StageError(f"the file of the weight {tensor.name} is missing", kind="model")
+    return path
+
+
+def one_file(folder: Path, scratch: Path) -> Path:
+    """The model of an artifact for a reader that refuses hard links: as it is, or written to `scratch` with its weights
+    in it (or in one file beside it, where it is too big)."""
+    info = ModelInfo.read(folder)
+    if not in_pieces(info):
+        return folder / info.entry
+    _write_whole(read(folder / info.entry), scratch)
+    return scratch / ENTRY
+
+
+def in_pieces(info: ModelInfo) -> bool:
+    """Whether weights are files of their own."""
+    return any(name.startswith(f"{PIECES}/") for name in info.files)
+
+
+def ship(call: Call, info: ModelInfo) -> ModelInfo:
+    """Have the output hold the files of the input's model as one ships them: an ONNX model as one file, for which users
+    have tools. Returns what to write into `model.json`."""
+    if not in_pieces(info):
+        for name in info.files:
+            call.pass_on(name)
+        return info
+    _write_whole(read(call.input("model") / info.entry), call.output)
+    kept = (name for name in info.files if not name.startswith(f"{PIECES}/"))
+    weights = (WEIGHTS,) if (call.output / WEIGHTS).is_file() else ()
+    return dataclasses.replace(info, files=(*kept, *weights))
+
+
+def _write_whole(model: onnx.ModelProto, folder: Path) -> None:
     import onnx
 
     external = not fits_one_file(model)
     onnx.save(model, str(folder / ENTRY), save_as_external_data=external, location=WEIGHTS if external else None)
-    return describe(model, folder, precision)
 
 
 def fits_one_file(model: onnx.ModelProto) -> bool:
@@ -49,9 +192,8 @@ def fits_one_file(model: onnx.ModelProto) -> bool:
     return sum(len(tensor.raw_data) for tensor in model.graph.initializer) <= ONE_FILE_BYTES
 
 
-def describe(model: onnx.ModelProto, folder: Path, precision: str) -> ModelInfo:
-    """Write `model.json` for the `model.onnx` that `folder` holds."""
-    weights = (WEIGHTS,) if (folder / WEIGHTS).is_file() else ()
+def describe(model: onnx.ModelProto, folder: Path, precision: str, weights: tuple[str, ...] = ()) -> ModelInfo:
+    """Write `model.json` for the `model.onnx` that `folder` holds, and the files of its weights."""
     info = ModelInfo(
         format="onnx",
         entry=ENTRY,

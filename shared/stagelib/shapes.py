@@ -94,6 +94,11 @@ def _evaluate(
     return results if all(value.size <= SMALL for value in results.values()) else None
 
 
+def check(model: onnx.ModelProto) -> None:
+    """The ONNX checker on all but the big weights, wherever they lie. onnx.checker.ValidationError."""
+    onnx.checker.check_model(without_weights(model))
+
+
 def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph with its big initializers as inputs: shapes don't depend on them, and gigabytes aren't copied."""
     light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)

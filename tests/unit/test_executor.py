@@ -98,6 +98,37 @@ def test_everything_runs_once_and_then_nothing(tmp_path: Path, plan: RecipePlan)
     assert Shelf(tmp_path / "artifacts").find_all(plan.calls) is not None
 
 
+class PassingOn(PretendEngine):
+    """Every stage with an input of this role passes a file of it on, and writes nothing."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self._role = role
+
+    def run(self, toolchain: Toolchain, job: Job, on_event: EventSink) -> Outcome:
+        outcome = super().run(toolchain, job, on_event)
+        if self._role not in job.inputs:
+            return outcome
+        (job.output / "made.json").unlink()
+        return replace(outcome, passed={"sub/same": (self._role, "made.json")})
+
+
+def test_what_a_stage_passes_on_is_its_inputs_file(tmp_path: Path, plan: RecipePlan) -> None:
+    calls = plan.calls
+    done = {item.call.stage: item.artifact for item in executor(tmp_path, PassingOn("source")).ensure("cpu", calls)}
+    given, exported = done["synthesize"], done["export"]
+    assert given is not None
+    assert exported is not None
+    assert list(exported.manifest.files) == ["sub/same"]
+    assert exported.manifest.files["sub/same"].sha256 == given.manifest.files["made.json"].sha256
+    assert (exported.files / "sub" / "same").samefile(given.files / "made.json")
+
+
+def test_what_may_still_change_is_not_passed_on(tmp_path: Path, plan: RecipePlan) -> None:
+    with pytest.raises(StageFailedError, match="passes on a file of 'local', which is no artifact"):
+        executor(tmp_path, PassingOn("local")).ensure("cpu", plan.calls)
+
+
 def test_measuring_again_reruns_measurements_alone(tmp_path: Path, plan: RecipePlan) -> None:
     executor(tmp_path, PretendEngine()).ensure("cpu", plan.calls)
     engine = PretendEngine()

@@ -6,7 +6,6 @@ The IR always ships, and compiles on the device. A blob spares the device that, 
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +46,7 @@ STAGE = Stage(
 
 
 def run(call: Call, params: Params) -> Result:
-    """Copy the IR and write a blob for each platform beside it.
+    """Pass the IR on and write a blob for each platform beside it.
 
     Without the compiler's library there are none, and the facts say so. StageError where it is there and fails.
     """
@@ -57,14 +56,14 @@ def run(call: Call, params: Params) -> Result:
 
     info = ModelInfo.read(call.input("model"))
     for name in info.files:
-        shutil.copyfile(call.input("model") / name, call.output / name)
+        call.pass_on(name)
     library = npublobs.library()
     if not library.is_file():
         info.write(call.output)
         call.log(f"no NPU blobs: {library.name} is not among OpenVINO's libraries; the IR ships without them")
         return Result(facts={"not_built": [_missing(platform, library.name) for platform in params.platforms]})
     core = openvino.Core()
-    model = core.read_model(call.output / info.entry)
+    model = core.read_model(call.input("model") / info.entry)
     variants = []
     for index, platform in enumerate(params.platforms):
         call.progress(index / len(params.platforms), f"compiling for NPU {platform}")

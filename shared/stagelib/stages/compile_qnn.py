@@ -78,13 +78,15 @@ def run(call: Call, params: Params) -> Result:
     Where the compiler leaves nodes to the CPU the artifact holds them, and `placement` tells: the run's placement gate
     fails by it. StageError where the provider takes nothing at all, or what it wrote is not what it should be.
     """
-    folder = call.input("model")
-    info = ModelInfo.read(folder)
+    from stagelib import onnxfiles
+
+    info = ModelInfo.read(call.input("model"))
+    source = onnxfiles.one_file(call.input("model"), call.scratch)
     chips = [qnnchips.find(soc) for soc in params.socs]
     made = []
     for index, chip in enumerate(chips):
         call.progress(index / len(chips), f"compiling for {chip.name} ({chip.title})")
-        made.append(_compile(call, folder / info.entry, chip, params))
+        made.append(_compile(call, source, chip, params))
     variants = tuple(_variant(compiled) for compiled in made)
     ModelInfo(
         format="qnn_context",

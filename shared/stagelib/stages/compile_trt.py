@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,7 +67,7 @@ STAGE = Stage(
 
 def run(call: Call, params: Params) -> Result:
     """Write an engine and its description for each group of GPUs; StageError where the parser refuses an operator."""
-    from stagelib import rtxengine
+    from stagelib import onnxfiles, rtxengine
     from stagelib.runtimes.base import Placed, listed
 
     folder = call.input("model")
@@ -83,9 +82,7 @@ def run(call: Call, params: Params) -> Result:
         built = rtxengine.build(folder / info.entry, group, tf32=params.tf32)
         layers = dict(built.layers)
         variants.append(_write(call.output, built, group, Source(info=info, file=source, tf32=params.tf32)))
-    extra = info.files if params.with_onnx else ()
-    for name in extra:
-        shutil.copyfile(folder / name, call.output / name)
+    extra = onnxfiles.ship(call, info).files if params.with_onnx else ()
     files = tuple(name for variant in variants for name in variant.files) + extra
     ModelInfo(
         format="tensorrt_rtx",

@@ -59,7 +59,7 @@ def run(call: Call, params: Params) -> Result:
     source = onnxfiles.load(call.input("model"))
     target = call.output / COMPILED
     options = {**vitisai.cache_options(call.scratch), **_chosen(call.output, params, info.precision)}
-    _compile(runtime, call.input("model") / info.entry, target, options)
+    _compile(runtime, onnxfiles.one_file(call.input("model"), call.scratch), target, options)
     if not target.is_file():
         raise StageError("the provider wrote no compiled model", hint="the log holds what it said")
     call.progress(0.9, "reading the compiled model")

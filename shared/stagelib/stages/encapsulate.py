@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,17 +36,17 @@ STAGE = Stage(
 
 
 def run(call: Call, params: Params) -> Result:
-    """Copy the IR, write `<name>_ctx.onnx` beside it; StageError for another format, or where it can't be read back."""
+    """Pass the IR on, write `<name>_ctx.onnx` beside it; StageError for another format, or one that can't be read."""
     import onnx
 
     del params
     info = ModelInfo.read(call.input("model"))
     if info.format != "openvino":
         raise StageError(f"encapsulate takes an OpenVINO IR, not {info.format}", hint="put quantize_nncf before it")
-    call.progress(0.0, "copying the IR")
+    call.progress(0.0, "reading the IR")
     for name in info.files:
-        shutil.copyfile(call.input("model") / name, call.output / name)
-    writer = _writer(call.output / info.entry)
+        call.pass_on(name)
+    writer = _writer(call.input("model") / info.entry)
     # Year and release: what the provider compares, without patch and build.
     version = ".".join(writer.split("-", maxsplit=1)[0].split(".")[:2])
     target = call.output / f"{Path(info.entry).stem}_ctx.onnx"
@@ -57,7 +56,7 @@ def run(call: Call, params: Params) -> Result:
     onnx.save(model, str(target))
     dataclasses.replace(info, files=(*info.files, target.name)).write(call.output)
     call.progress(0.6, "reading it back")
-    _check(call.output, info, target)
+    _check(call.input("model"), info, target)
     call.progress(1.0)
     checked = "the ONNX checker, and the IR read again by OpenVINO; not executed by the provider"
     facts = {"ep_context": target.name, "source": PROVIDER, "ep_sdk_version": version, "openvino_version": writer}
@@ -108,7 +107,7 @@ def _check(folder: Path, info: ModelInfo, target: Path) -> None:
     onnx.checker.check_model(str(target))
     graph = onnx.load(str(target)).graph
     attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in graph.node[0].attribute}
-    ir = openvino.Core().read_model(target.parent / attributes["ep_cache_context"].decode())
+    ir = openvino.Core().read_model(folder / attributes["ep_cache_context"].decode())
     for side, ports in (("inputs", ir.inputs), ("outputs", ir.outputs)):
         declared = onnxfiles.tensors(getattr(graph, side.removesuffix("s")))
         found = [(port.any_name, list(port.shape)) for port in ports]

@@ -46,8 +46,7 @@ STAGE = Stage(
 
 def run(call: Call, params: Params) -> Result:
     """Write `model.onnx` with free batch size and sequence length; StageError of kind `model` for a model refused."""
-    source = call.input("source")
-    _check_folder(source)
+    source = _with_weights(call)
     call.progress(0.0, "importing PyTorch and optimum")
     from optimum.exporters.onnx.convert import export_pytorch
 
@@ -55,10 +54,11 @@ def run(call: Call, params: Params) -> Result:
 
     model, config = _load(source, params.task, call)
     call.progress(0.35, "exporting")
-    target = call.output / onnxfiles.ENTRY
+    target = call.scratch / "exported" / onnxfiles.ENTRY
+    target.parent.mkdir()
     inputs, outputs = export_pytorch(model, config, params.opset, target)
     call.progress(0.75, "checking against PyTorch")
-    graph = _settle(call.output, inputs)
+    graph = _settle(target, call.output, inputs)
     difference = _difference(graph, model)
     call.progress(1.0)
     if not difference <= TOLERANCE:
@@ -71,6 +71,19 @@ def run(call: Call, params: Params) -> Result:
         "outputs": outputs,
     }
     return Result(facts=facts | _describe(model))
+
+
+def _with_weights(call: Call) -> Path:
+    """The model's folder; for a synthetic one, another with the weights that its seed makes."""
+    from stagelib import synthetic
+
+    source = call.input("source")
+    if synthetic.is_synthetic(source):
+        folder = call.scratch / "source"
+        synthetic.materialize(source, folder, lambda done, text: call.progress(done / 10, text))
+        return folder
+    _check_folder(source)
+    return source
 
 
 def _check_folder(source: Path) -> None:
@@ -139,8 +152,8 @@ def _model_errors(what: str) -> Iterator[None]:
         raise StageError(f"{what}: {said}", kind="model") from error
 
 
-def _settle(folder: Path, inputs: list[str]) -> onnx.ModelProto:
-    """Rewrite the file with the inputs in their fixed order and weights in one file, and describe it."""
+def _settle(exported: Path, folder: Path, inputs: list[str]) -> onnx.ModelProto:
+    """Write what was exported with the inputs in their fixed order, as stages keep models, and describe it."""
     import onnx
 
     from stagelib import onnxfiles
@@ -148,16 +161,13 @@ def _settle(folder: Path, inputs: list[str]) -> onnx.ModelProto:
     unknown = [name for name in inputs if name not in ORDER]
     if unknown:
         raise StageError(f"the model takes {', '.join(unknown)}: only {', '.join(ORDER)} can be fed", kind="model")
-    path = folder / onnxfiles.ENTRY
-    model = onnx.load(str(path))
-    for leftover in folder.iterdir():
-        leftover.unlink()
+    model = onnx.load(str(exported))
     ordered = sorted(model.graph.input, key=lambda value: ORDER.index(value.name))
     copies = [type(value).FromString(value.SerializeToString()) for value in ordered]
     del model.graph.input[:]
     model.graph.input.extend(copies)
     onnxfiles.save(model, folder, "fp32")
-    onnx.checker.check_model(str(path))
+    onnx.checker.check_model(str(folder / onnxfiles.ENTRY))
     return model
 
 

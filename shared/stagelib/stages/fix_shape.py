@@ -40,7 +40,7 @@ def run(call: Call, params: Params) -> Result:
     from stagelib import onnxfiles, shapes
 
     call.progress(0.0, "reading the model")
-    model = onnxfiles.load(call.input("model"))
+    model = onnxfiles.load(call.input("model"), weights=False)
     sizes = {"batch_size": params.batch_size, "sequence_length": params.sequence_length}
     for value in (*model.graph.input, *model.graph.output):
         _fix(value, sizes)
@@ -56,7 +56,7 @@ def run(call: Call, params: Params) -> Result:
             f"the model can't take inputs of [{params.batch_size}, {params.sequence_length}]: {error}"
         ) from error
     precision = ModelInfo.read(call.input("model")).precision
-    info = onnxfiles.save(model, call.output, precision)
+    info = onnxfiles.save(model, call.output, precision, call)
     free = [
         tensor.name
         for tensor in (*info.inputs, *info.outputs)

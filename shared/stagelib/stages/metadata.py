@@ -45,7 +45,7 @@ def run(call: Call, params: Params) -> Result:
     from stagelib import onnxfiles, quantized
 
     call.progress(0.0, "reading the model")
-    model = onnxfiles.load(call.input("model"))
+    model = onnxfiles.load(call.input("model"), weights=False)
     activations, weights = quantized.quantized_types(model.graph)
     config = read_config(call.input("source"))
     written = {
@@ -62,7 +62,7 @@ def run(call: Call, params: Params) -> Result:
     for key, value in written.items():
         model.metadata_props.add(key=key, value=value)
     call.progress(0.5, "writing the model")
-    onnxfiles.save(model, call.output, ModelInfo.read(call.input("model")).precision)
+    onnxfiles.save(model, call.output, ModelInfo.read(call.input("model")).precision, call)
     call.progress(1.0)
     facts = {
         "metadata": written,

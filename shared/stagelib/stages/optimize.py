@@ -88,8 +88,9 @@ def run(call: Call, params: Params) -> Result:
     feeds = fusions.feeds(source.graph, any_padding=params.raw_attention_mask)
     call.progress(0.1, "fusing")
     if params.opt_level:
-        big = not onnxfiles.fits_one_file(source)
-        source = fusions.prepare(folder / before.entry, params.opt_level, call.scratch, external=big)
+        # Weights that lie outside of the file are not written into it.
+        apart = onnxfiles.in_pieces(before) or not onnxfiles.fits_one_file(source)
+        source = fusions.prepare(folder / before.entry, params.opt_level, call.scratch, external=apart)
     fused = fusions.fuse(source, params)
     made = _checked(fused, params)
     fusions.tidy_opsets(fused)

@@ -45,9 +45,7 @@ STAGE = Stage(
 def run(call: Call, params: Params) -> Result:
     """Write the packed `model.onnx`; StageError where there is no attention to pack, for a graph that DirectML wouldn't
     run whole, and where the packed weights or the results are not those of the model before."""
-    import onnx
-
-    from stagelib import directmlgraph, onnxfiles, packedqkv
+    from stagelib import directmlgraph, onnxfiles, packedqkv, shapes
 
     del params
     folder = call.input("model")
@@ -68,8 +66,8 @@ def run(call: Call, params: Params) -> Result:
         raise StageError(f"DirectML has no kernel for {listed}: these would run on the CPU")
     call.progress(0.3, "holding the packed weights against the others")
     equal = packedqkv.prove(before, model)
-    info = onnxfiles.save(model, call.output, precision)
-    onnx.checker.check_model(str(call.output / info.entry))
+    shapes.check(model)
+    info = onnxfiles.save(model, call.output, precision, call)
     dataclasses.replace(info, format="directml").write(call.output)
     facts = _facts(model, attentions, gelus)
     call.progress(0.5, "executing both on the CPU")

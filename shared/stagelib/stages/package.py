@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stagelib.api import Call, Result, Stage, StageError
@@ -48,14 +46,12 @@ def run(call: Call, params: Params) -> Result:
     """
     import numpy as np
 
-    from stagelib import contract
+    from stagelib import contract, onnxfiles
     from stagelib.runtimes.base import find_runtime
 
-    info = ModelInfo.read(call.input("model"))
     source = call.input("source")
     call.progress(0.0, "copying the model")
-    for name in info.files:
-        shutil.copyfile(call.input("model") / name, call.output / name)
+    info = onnxfiles.ship(call, ModelInfo.read(call.input("model")))
     info.write(call.output)
     tokenizer = contract.copy_tokenizer(source, call.output / contract.TOKENIZER)
     reading = contract.read_pooling(source)
@@ -78,14 +74,17 @@ def run(call: Call, params: Params) -> Result:
     }
     (call.output / CONTRACT).write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
     call.progress(1.0)
-    return Result(facts={**_sizes(call.output, info), "pooling": reading.mode, "golden_samples": len(golden)})
+    return Result(facts={**_sizes(call, info), "pooling": reading.mode, "golden_samples": len(golden)})
 
 
-def _sizes(folder: Path, info: ModelInfo) -> dict[str, int]:
-    return {
-        "deploy_bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
-        "model_bytes": sum((folder / name).stat().st_size for name in info.files),
+def _sizes(call: Call, info: ModelInfo) -> dict[str, int]:
+    written = {
+        path.relative_to(call.output).as_posix(): path.stat().st_size
+        for path in call.output.rglob("*")
+        if path.is_file()
     }
+    sizes = written | {name: (call.input(role) / source).stat().st_size for name, (role, source) in call.passed.items()}
+    return {"deploy_bytes": sum(sizes.values()), "model_bytes": sum(sizes[name] for name in info.files)}
 
 
 def _description(info: ModelInfo, reading: Reading) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stagelib.api import Call, Result, Stage, StageError
-from stagelib.modelinfo import ModelInfo
 
 if TYPE_CHECKING:
     import onnx
@@ -87,9 +86,10 @@ def run(call: Call, params: Params) -> Result:
     reader = _Reader(call, _feeds(rows, names, used, max(shape[0], 1)), used)
     ranges = staticquantizer.calibrate(prepared, reader, params, plan, call.scratch)
     call.progress(0.85, "quantizing")
-    staticquantizer.quantize(prepared, ranges, params, plan, call.output / onnxfiles.ENTRY)
-    quantized = onnx.load(call.output / onnxfiles.ENTRY)
-    onnxfiles.describe(quantized, call.output, f"{params.activation_type}/{params.weight_type}")
+    written = call.scratch / "quantized.onnx"
+    staticquantizer.quantize(prepared, ranges, params, plan, written)
+    quantized = onnx.load(written)
+    onnxfiles.save(quantized, call.output, f"{params.activation_type}/{params.weight_type}")
     facts = batches.calibration_facts(used, params.samples) | qdq.counted(quantized)
     return Result(facts=facts | {"opset": qdq.opset(quantized), "left_in_float": len(plan.spared)})
 
@@ -99,10 +99,10 @@ def _prepare(call: Call, params: Params) -> Path:
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    from stagelib import qdq
+    from stagelib import onnxfiles, qdq
 
     prepared = call.scratch / "prepared.onnx"
-    source = call.input("model") / ModelInfo.read(call.input("model")).entry
+    source = onnxfiles.one_file(call.input("model"), call.scratch)
     quant_pre_process(source, prepared, skip_symbolic_shape=True)
     wide = {params.activation_type, params.weight_type, params.layer_norm_scale_type} & {"int16", "uint16"}
     model = onnx.load(prepared)

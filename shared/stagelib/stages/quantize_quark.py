@@ -61,11 +61,14 @@ def run(call: Call, params: Params) -> Result:
     used = min(params.samples, batches.count(rows))
     config = get_default_config(params.config)
     config.per_channel = params.per_channel
-    config.use_external_data_format = len(info.files) > 1
+    whole = call.scratch / "whole"
+    whole.mkdir()
+    source = onnxfiles.one_file(call.input("model"), whole)
+    config.use_external_data_format = source.with_name(onnxfiles.WEIGHTS).is_file()
     target = call.scratch / onnxfiles.ENTRY
     call.progress(0.2, "calibrating and quantizing")
     ModelQuantizer(Config(global_quant_config=config)).quantize_model(
-        str(call.input("model") / info.entry), str(target), _Reader(info, rows, used)
+        str(source), str(target), _Reader(info, rows, used)
     )
     call.progress(0.8, "writing the model")
     model = onnx.load(str(target))

@@ -36,20 +36,19 @@ STAGE = Stage(
 
 def run(call: Call, params: Params) -> Result:
     """Write the edited model; StageError where nothing matched."""
-    import onnx
-
-    from stagelib import graphsurgery, onnxfiles
+    from stagelib import graphsurgery, onnxfiles, shapes
 
     call.progress(0.0, "reading the model")
-    model = onnxfiles.load(call.input("model"))
-    replaced = graphsurgery.replace_mask_constant(model.graph, params.mask_value)
+    folder = call.input("model")
+    model = onnxfiles.load(folder, weights=False)
+    replaced = graphsurgery.replace_mask_constant(model.graph, params.mask_value, folder)
     if not replaced:
         raise StageError("no attention-mask constant (the smallest float, or minus infinity) is in the model")
     facts: dict[str, object] = {"mask_constants_replaced": replaced, "mask_value": params.mask_value}
     if params.matmul_add_to_gemm:
         call.progress(0.4, "MatMul + Add to Gemm")
         facts["gemms_made"] = graphsurgery.matmul_add_to_gemm(model)
-    info = onnxfiles.save(model, call.output, ModelInfo.read(call.input("model")).precision)
-    onnx.checker.check_model(str(call.output / info.entry))
+    shapes.check(model)
+    onnxfiles.save(model, call.output, ModelInfo.read(folder).precision, call)
     call.progress(1.0)
     return Result(facts=facts)

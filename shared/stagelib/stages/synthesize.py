@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from stagelib.api import Call, Result, Stage, StageError
 from stagelib.wordpiece import vocabulary
-
-if TYPE_CHECKING:
-    import numpy as np
 
 SHAPES: dict[str, dict[str, int]] = {
     "bert-base": {},
@@ -38,41 +35,21 @@ STAGE = Stage(
 
 
 def run(call: Call, params: Params) -> Result:
-    import torch
-    from safetensors.numpy import save_file
-    from transformers import BertConfig, BertModel
+    """Write configuration, tokenizer and the seed; the weights are drawn from it where they are read, by `export`."""
+    from transformers import BertConfig
+
+    from stagelib import synthetic
 
     if params.seed < 0:
         raise StageError(f"seed {params.seed} is negative", hint="any whole number from 0 on", kind="model")
     words = vocabulary(params.vocab_size)
     config = BertConfig(vocab_size=params.vocab_size, **SHAPES[params.architecture])
     config.architectures = ["BertModel"]
-    # Only names and shapes are taken from the library: its own random numbers differ between processors.
-    with torch.device("meta"):
-        shapes = {name: tuple(weight.shape) for name, weight in BertModel(config).state_dict().items()}
-    shapes = {name: shape for name, shape in shapes.items() if not name.endswith("position_ids")}
-    weights: dict[str, Any] = {}
-    for done, (name, shape) in enumerate(sorted(shapes.items())):
-        weights[name] = _weight(name, shape, params.seed, config.initializer_range)
-        call.progress(done / len(shapes), name)
-    save_file(weights, call.output / "model.safetensors", metadata={"format": "pt"})
     config.save_pretrained(call.output)
+    synthetic.mark(call.output, params.seed)
     _save_tokenizer(words, call)
-    size = (call.output / "model.safetensors").stat().st_size
-    parameters = sum(weight.size for weight in weights.values())
-    return Result(facts={"synthetic": True, "parameters": parameters, "vocabulary": len(words), "bytes": size})
-
-
-def _weight(name: str, shape: tuple[int, ...], seed: int, deviation: float) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """One tensor, float32, as BERT starts: drawn from its own stream, so that no other tensor's size matters."""
-    import numpy as np
-
-    if name.endswith("bias"):
-        return np.zeros(shape, np.float32)
-    if name.endswith("LayerNorm.weight"):
-        return np.ones(shape, np.float32)
-    stream = np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode())]))
-    return stream.standard_normal(shape, np.float32) * np.float32(deviation)
+    parameters = sum(math.prod(shape) for shape in synthetic.shapes(config).values())
+    return Result(facts={"synthetic": True, "parameters": parameters, "vocabulary": len(words)})
 
 
 def _save_tokenizer(words: list[str], call: Call) -> None:
