@@ -24,6 +24,8 @@ OURS = (
     "logs",
     "tmp",
     "digests.json",
+    "peaks.json",
+    "peaks.lock",
     "views.lock",
 )
 

@@ -61,6 +61,7 @@ STAGE = Stage(
     kind="measurement",
     runtime=True,
     internal=True,
+    exclusive=True,
 )
 
 
