@@ -57,10 +57,9 @@ def inherited(path: Path, waiting: Callable[[], None]) -> Iterator[Sequence[int]
 
 
 @contextlib.contextmanager
-def machine_wide(name: str, waiting: Callable[[], None], *, shared: bool = False) -> Iterator[None]:
+def machine_wide(name: str, waiting: Callable[[], None]) -> Iterator[None]:
     """Hold a lock that all users of this machine share, as far as they share its /tmp (a container has its own).
 
-    Any number may hold it `shared` at once, where the system has such locks; nobody holds it otherwise meanwhile.
     Where there is none, or another user keeps the lock's file to himself, and on Windows, it is the user's alone.
     """
     descriptor = _shared_file(SHARED / f"{name}.lock")
@@ -70,7 +69,7 @@ def machine_wide(name: str, waiting: Callable[[], None], *, shared: bool = False
             yield
         return
     try:
-        _flock(descriptor, waiting, shared=shared)
+        _flock(descriptor, waiting)
         yield
     finally:
         os.close(descriptor)
@@ -92,16 +91,15 @@ def _shared_file(path: Path) -> int | None:
     return None
 
 
-def _flock(descriptor: int, waiting: Callable[[], None], *, shared: bool = False) -> None:
+def _flock(descriptor: int, waiting: Callable[[], None]) -> None:
     """Lock a file for this process and whoever inherits the descriptor; `waiting` is as for `held`."""
     if sys.platform == "win32":
         raise NotImplementedError
     import fcntl
 
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     while True:
         try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waiting()
             time.sleep(POLL_S)

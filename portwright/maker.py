@@ -73,8 +73,8 @@ class Maker:
 
     @contextlib.contextmanager
     def _turn(self, order: Order, *, alone: bool) -> Iterator[None]:
-        """One maker a key; and while one measures time no other run of this machine measures anything, whatever its
-        host volume: they would spoil each other's figures."""
+        """One maker a key; and one that measures time on this machine, whatever the host volume: two would spoil each
+        other's figures."""
         told = False
 
         def waiting() -> None:
@@ -84,11 +84,10 @@ class Maker:
                 self._board.line(f"{order.title}: waiting for another run")
                 told = True
 
-        measured = order.call.kind == "measurement"
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._shelf.store.locked(order.call.key, waiting))
-            if measured:
-                stack.enter_context(machine_wide(MEASURING, waiting, shared=not alone))
+            if alone:
+                stack.enter_context(machine_wide(MEASURING, waiting))
             yield
 
     def _made(self, order: Order, grant: Grant, inputs: dict[str, Artifact]) -> Done:

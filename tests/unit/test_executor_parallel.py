@@ -17,7 +17,8 @@ from portwright.calls import RecipePlan, StageCall
 from portwright.engines.base import Job
 from portwright.errors import EngineError, StageFailedError
 from portwright.executor import End, Executor, Work
-from portwright.locks import held
+from portwright.locks import held, machine_wide
+from portwright.maker import MEASURING
 from portwright.peaks import Peaks
 from portwright.shelf import Shelf
 from support.pretend import PROJECT, TWO_CORES, PretendEngine, execute, plan_of
@@ -177,3 +178,20 @@ def test_a_run_that_waits_for_another_can_be_ended(tmp_path: Path, plans: dict[s
     timer.join()
     assert engine.ran == []
     assert [thread.name for thread in threading.enumerate() if thread.name == first.key] == []
+
+
+def test_only_what_measures_time_waits_for_another_runs_benchmark(tmp_path: Path, plans: dict[str, RecipePlan]) -> None:
+    evaluated = []
+    timer = threading.Timer(1.0, _thread.interrupt_main)
+
+    def meanwhile(job: Job) -> None:
+        if job.stage == "evaluate":
+            evaluated.append(job.label)
+            if len(evaluated) == len(plans):
+                timer.start()
+
+    engine = PretendEngine(meanwhile)
+    with machine_wide(MEASURING, lambda: None), pytest.raises(KeyboardInterrupt):
+        execute(tmp_path, engine, calls(plans), capacity=TWO_CORES)
+    timer.join()
+    assert "benchmark" not in engine.ran

@@ -68,23 +68,6 @@ def test_who_must_wait_is_told(tmp_path: Path) -> None:
     assert free.is_set()
 
 
-def test_many_may_share_what_one_must_have_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "SHARED", tmp_path)
-
-    def give_up() -> None:
-        raise InterruptedRunError("it is taken")
-
-    with (
-        machine_wide("name", give_up, shared=True),
-        machine_wide("name", give_up, shared=True),
-        pytest.raises(InterruptedRunError),
-        machine_wide("name", give_up),
-    ):
-        pass
-    with machine_wide("name", give_up), pytest.raises(InterruptedRunError), machine_wide("name", give_up, shared=True):
-        pass
-
-
 def test_who_waits_may_give_up(tmp_path: Path) -> None:
     asked = []
 
