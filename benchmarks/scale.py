@@ -15,7 +15,8 @@ from benchmarks.processes import ROOT, own_peak_bytes
 from portwright.digests import DigestMemory
 from portwright.project import this_project
 from portwright.recipe import Recipe
-from portwright.run import Wanted, load_catalog, plans_for
+from portwright.recipe_work import Wanted
+from portwright.run import load_catalog, plans_for
 from portwright.sources import parse_model
 
 RECIPES = 1000

@@ -1,10 +1,14 @@
-"""Live progress: a spinner line on a terminal, plain lines elsewhere. Standard error, so that output can be piped."""
+"""Live progress: a line for each running step on a terminal, plain lines elsewhere. Several threads may have steps.
+
+Standard error, so that output can be piped.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from portwright.engines.base import Event
@@ -26,15 +30,15 @@ class Step:
         self._board = board
         self._started = self._last = time.monotonic()
         self.outcome = ""
+        self.shown = title
+        """Its line on a terminal."""
 
     def event(self, event: Event) -> None:
         """Show what the step says of itself."""
-        text = describe(self._title, event, time.monotonic() - self._started)
-        if self._board.status is not None:
-            self._board.status.update(_plain(text))
-        elif time.monotonic() - self._last > QUIET_S:
+        self.shown = describe(self._title, event, time.monotonic() - self._started)
+        if not self._board.update() and time.monotonic() - self._last > QUIET_S:
             self._last = time.monotonic()
-            self._board.line(text)
+            self._board.line(self.shown)
 
     def finish(self, outcome: str) -> None:
         """Say how it ended; without this call it failed."""
@@ -46,35 +50,65 @@ class Board:
 
     def __init__(self) -> None:
         self._console: Console | None = None
-        self.status: Status | None = None
+        self._status: Status | None = None
+        self._steps: list[Step] = []
+        self._lock = threading.RLock()
 
     @property
     def console(self) -> Console:
         """Made late: a run with nothing to do doesn't pay for it."""
-        if self._console is None:
-            from rich.console import Console
+        with self._lock:
+            if self._console is None:
+                from rich.console import Console
 
-            self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        return self._console
+                self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+            return self._console
 
     def line(self, text: str) -> None:
         """One line that stays."""
         self.console.print(text, markup=False)
 
+    def update(self) -> bool:
+        """Show the running steps as they are now; False where there is no terminal for it."""
+        with self._lock:
+            if self._status is None:
+                return False
+            self._status.update(running_text([step.shown for step in self._steps]))
+            return True
+
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Step]:
         """Show a step while it lasts, and one line when it ends."""
         step = Step(title, self)
-        with contextlib.ExitStack() as stack:
-            if self.console.is_terminal:
-                self.status = stack.enter_context(self.console.status(_plain(title)))
-            else:
-                self.line(f"{title} …")
-            try:
-                yield step
-            finally:
-                self.status = None
+        if not self.console.is_terminal:
+            self.line(f"{title} …")
+        self._add(step)
+        try:
+            yield step
+        finally:
+            self._remove(step)
         self.line(f"{title}: {step.outcome or 'done'}")
+
+    def _add(self, step: Step) -> None:
+        with self._lock:
+            self._steps.append(step)
+            if self._status is None and self.console.is_terminal:
+                self._status = self.console.status("")
+                self._status.start()
+            self.update()
+
+    def _remove(self, step: Step) -> None:
+        with self._lock:
+            self._steps.remove(step)
+            if self._status is not None and not self._steps:
+                self._status.stop()
+                self._status = None
+            self.update()
+
+
+def running_text(lines: Sequence[str]) -> str:
+    """What stands behind the spinner: a line a step, the further ones beneath the first."""
+    return "\n  ".join(_plain(line) for line in lines)
 
 
 def describe(title: str, event: Event, seconds: float) -> str:

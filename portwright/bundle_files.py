@@ -12,8 +12,8 @@ from portwright.device_locks import PlatformSpec, Requirements
 from portwright.errors import GateError, StoreError, UsageError
 from portwright.project import Project
 from portwright.readback import read_result
+from portwright.recipe_work import Wanted
 from portwright.results import RunResult
-from portwright.run import Wanted
 from portwright.stages import StageLibrary
 from portwright.store import Artifact, Store
 from portwright.view import DEPLOY, RESULT, Views

@@ -27,6 +27,8 @@ OURS = (
     "logs",
     "tmp",
     "digests.json",
+    "peaks.json",
+    "peaks.lock",
     "views.lock",
 )
 

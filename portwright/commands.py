@@ -20,12 +20,12 @@ from portwright.calls import RecipePlan
 from portwright.disk import STORAGE_HINTS, storage_error
 from portwright.engines.choose import ENGINE_KINDS, parse_kind
 from portwright.errors import GateError, InterruptedRunError, PortwrightError
-from portwright.executor import Shelf
 from portwright.explain import explain_text
 from portwright.project import this_project
 from portwright.run import Request, load_catalog, plans_for, resolve
 from portwright.run import build as run_build
 from portwright.run import run as run_recipes
+from portwright.shelf import Shelf
 from portwright.view import Views
 
 PROJECT = this_project()

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from portwright import readback
 from portwright.calls import RecipePlan, unique
 from portwright.errors import UsageError
-from portwright.executor import Shelf
 from portwright.gates import failed, too_few
 from portwright.labels import ran_on, timing_doubts
 from portwright.naming import suggestion
 from portwright.project import Project
+from portwright.recipe_work import Report
 from portwright.results import GateRecord, RunResult
-from portwright.run import Report, RunSummary
+from portwright.run import RunSummary
+from portwright.shelf import Shelf
 from portwright.target import Catalog
 
 COMPUTES_WORSE = "weights per channel, more bits for activations, more calibration texts, or those layers left in float"

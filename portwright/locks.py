@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,18 +20,21 @@ CLEANING = "cleaning.lock"
 RUNNING = "run-"
 SHARED = Path("/tmp")  # noqa: S108 - a lock must have the same name for all; nothing is written to it
 READABLE = 0o644
+POLL_S = 0.05
+"""A lock is asked for again and again, so that who waits can be told to give up."""
 
 
 @contextlib.contextmanager
 def held(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold a lock file; `waiting` is called once if another process holds it."""
+    """Hold a lock file; `waiting` is called again and again while another holds it, and gives up by raising."""
     lock = FileLock(path)
     with writing(path):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            waiting()
-            lock.acquire()
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                waiting()
+                time.sleep(POLL_S)
     try:
         yield
     finally:
@@ -88,16 +92,19 @@ def _shared_file(path: Path) -> int | None:
 
 
 def _flock(descriptor: int, waiting: Callable[[], None]) -> None:
-    """Lock a file for this process and whoever inherits the descriptor; `waiting` is called once if it must wait."""
+    """Lock a file for this process and whoever inherits the descriptor; `waiting` is as for `held`."""
     if sys.platform == "win32":
         raise NotImplementedError
     import fcntl
 
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        waiting()
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            time.sleep(POLL_S)
+        else:
+            return
 
 
 class Usage:

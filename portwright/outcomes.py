@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portwright.calls import RecipePlan
-from portwright.executor import Done
 from portwright.history import sample_lines
+from portwright.shelf import Done
 
 
 class Outcomes:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from portwright.executor import Done
 from portwright.outcomes import Outcomes
 from portwright.results import (
     Accuracy,
@@ -21,6 +20,7 @@ from portwright.results import (
     Placement,
     Similarity,
 )
+from portwright.shelf import Done
 
 
 def similarity_of(item: Done) -> Similarity:

@@ -6,30 +6,31 @@ import contextlib
 import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 
 from portwright.board import Board
-from portwright.calls import RecipePlan, StageCall
-from portwright.devices import Access, find, this_system
+from portwright.calls import RecipePlan
+from portwright.capacity import asked_for
+from portwright.devices import find, this_system
 from portwright.digests import DigestMemory
 from portwright.engines.base import Engine, EngineKind
 from portwright.engines.choose import ENGINE_KINDS, choose, open_engine, parse_kind
-from portwright.errors import DataError, ModelError, PortwrightError, StageFailedError, UsageError
-from portwright.executor import Done, Executor, Shelf
+from portwright.errors import UsageError
+from portwright.executor import Executor
 from portwright.locks import Usage
+from portwright.maker import Maker
 from portwright.outcomes import Outcomes
 from portwright.plan import Planner
 from portwright.project import Project
-from portwright.recipe import Recipe
-from portwright.results import RunResult
-from portwright.run_records import commit_of, record
-from portwright.sources import LocalSource, ModelSource, parse_data, parse_model
+from portwright.recipe_work import RecipeWork, Report, Wanted, write_report
+from portwright.run_records import commit_of
+from portwright.shelf import Shelf
+from portwright.sources import parse_data, parse_model
 from portwright.stages import StageLibrary
-from portwright.summary import about, build_result, wants_diagnosis
-from portwright.target import Catalog, Target
+from portwright.summary import build_result, wants_diagnosis
+from portwright.target import Catalog
 from portwright.toolchain import load_toolchains
 from portwright.vendor import find_archives
-from portwright.view import Views
 
 DIGESTS = "digests.json"
 ALL = "all"
@@ -47,30 +48,6 @@ class Request:
     device: str | None = None
     """A device of the target, by the name that target.toml gives it; None where something stands in for one."""
     measure_again: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """One recipe with its model and data, checked; no engine chosen yet."""
-
-    target: Target
-    recipe: Recipe
-    model: ModelSource
-    data: LocalSource | None
-    device: str | None = None
-    access: Access | None = None
-    """What of this machine the device's calls are given."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """How one recipe ended: a result with its view, or the error that stopped it."""
-
-    wanted: Wanted
-    result: RunResult | None = None
-    view: Path | None = None
-    nothing_ran: bool = False
-    error: PortwrightError | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,11 +134,30 @@ def run(project: Project, request: Request, board: Board) -> RunSummary:
                 if item.access:
                     engine.admit(item.access)
                     board.line(f"device {item.access}")
-            executor = Executor(Shelf(project.artifacts), engine, board, project.shared)
-            reports = [
-                _run_one(executor, project, item, plan, again=again) for item, plan in zip(wanted, plans, strict=True)
-            ]
+            capacity = asked_for(engine.capacity())
+            executor = Executor(Shelf(project.artifacts), engine, board, project.shared, capacity)
+            reports = _run_all(executor, project, board, list(zip(wanted, plans, strict=True)), again=again)
     return RunSummary(engine=f"{choice.kind} ({choice.why})", reports=reports)
+
+
+def _run_all(
+    executor: Executor, project: Project, board: Board, recipes: Sequence[tuple[Wanted, RecipePlan]], *, again: bool
+) -> list[Report]:
+    """Run recipes side by side; their reports, in the recipes' order."""
+    reports: dict[int, Report] = {}
+    works = [
+        RecipeWork(
+            project=project,
+            board=board,
+            wanted=wanted,
+            plan=plan,
+            again=again,
+            keep=partial(reports.__setitem__, index),
+        ).work()
+        for index, (wanted, plan) in enumerate(recipes)
+    ]
+    executor.run(works)
+    return [reports[index] for index in range(len(recipes))]
 
 
 def _nothing_to_do(project: Project, wanted: Sequence[Wanted], plans: Sequence[RecipePlan]) -> RunSummary | None:
@@ -179,7 +175,7 @@ def _nothing_to_do(project: Project, wanted: Sequence[Wanted], plans: Sequence[R
             if outcomes.diagnosis is None and wants_diagnosis(build_result(outcomes)):
                 return None
         found.append(outcomes)
-    reports = [_report(project, item, outcomes) for item, outcomes in zip(wanted, found, strict=True)]
+    reports = [write_report(project, item, outcomes) for item, outcomes in zip(wanted, found, strict=True)]
     return RunSummary(engine=f"not contacted: all of this was made by {plans[0].engine} before", reports=reports)
 
 
@@ -197,63 +193,10 @@ def build(project: Project, targets: str, engine: str | None, board: Board) -> l
     wanted = dict.fromkeys(name for target in selected for name in target.toolchains_on(this_system()))
     names = [name for name in wanted if choice.kind != "docker" or catalog.toolchains[name].has_image]
     with Usage(project.artifacts).in_use(), _engine(project, choice.kind) as opened:
-        executor = Executor(Shelf(project.artifacts), opened, board, project.shared)
+        maker = Maker(Shelf(project.artifacts), opened, board, project.shared, lambda: None)
         for name in names:
-            executor.prepare(catalog.toolchains[name])
+            maker.prepare(catalog.toolchains[name])
     return names
-
-
-def _run_one(
-    executor: Executor,
-    project: Project,
-    wanted: Wanted,
-    plan: RecipePlan,
-    *,
-    again: bool,
-) -> Report:
-    try:
-        done = executor.ensure(wanted.target.name, plan.calls, measure_again=again, access=wanted.access)
-        outcomes = Outcomes(plan, done)
-        if plan.diagnose and wants_diagnosis(build_result(outcomes)):
-            outcomes.diagnosis = _diagnosis(executor, wanted, plan.diagnose)
-        return _report(project, wanted, outcomes)
-    except PortwrightError as error:
-        _name_the_blamed(error, wanted)
-        # The other recipes still run; this one's error stands in its report, and decides the exit code.
-        executor.board.line(f"{wanted.target.name}: stopped")
-        return Report(wanted=wanted, error=error)
-
-
-def _diagnosis(executor: Executor, wanted: Wanted, call: StageCall) -> Done | None:
-    """Which layers lose most; None where that can't be told, which is no reason to lose the result."""
-    try:
-        return executor.ensure(wanted.target.name, [call])[0]
-    except StageFailedError as error:
-        executor.board.line(f"{wanted.target.name}: no layers named: {error.message}")
-        return None
-
-
-def _name_the_blamed(error: PortwrightError, wanted: Wanted) -> None:
-    """A stage knows a model or data by its content; the user knows it by its name."""
-    if isinstance(error, ModelError) and wanted.model.local is not None:
-        name, hint = f"model {wanted.model.text}", "give another model, or save this one again with save_pretrained"
-    elif isinstance(error, DataError) and wanted.data is not None:
-        name, hint = f"data {wanted.data.path}", "correct the file, or give another with --data"
-    else:
-        return
-    if name.partition(" ")[2] not in error.message:
-        error.message = f"{error.message} ({name})"
-    error.hint = error.hint or hint
-
-
-def _report(project: Project, wanted: Wanted, outcomes: Outcomes) -> Report:
-    result = build_result(outcomes)
-    package = outcomes.package.artifact
-    assert package is not None
-    views = Views(project.artifacts)
-    view = views.write(wanted.model, result, package, outcomes.samples(), about(outcomes))
-    record(project.artifacts, view.parent.name, result, commit_of(project.root))
-    return Report(wanted=wanted, result=result, view=view, nothing_ran=outcomes.nothing_ran)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from portwright.executor import Done
 from portwright.gates import Findings, computes_worse, failed, judge
 from portwright.likeness import protocol_of
 from portwright.outcomes import Outcomes
@@ -33,6 +32,7 @@ from portwright.results import (
     Sustained,
     Throughput,
 )
+from portwright.shelf import Done
 from stagelib.limits import unsure_up_to
 
 

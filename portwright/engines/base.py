@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from portwright.devices import Access
+from portwright.scheduler import Capacity
 from portwright.toolchain import Toolchain
 
 EngineKind = Literal["docker", "venv"]
@@ -43,6 +44,10 @@ class Job:
     """Further distributions whose versions the result records."""
     access: Access | None = None
     """Devices of this machine that the call is given; None for none."""
+    threads: int | None = None
+    """Cores that it shares the machine with others on: its libraries start no more threads. None for no such limit."""
+    memory: int = 0
+    """Bytes it is expected to take. No limit: a stage that takes more is not ended for it."""
     deadline_s: float = 7200.0
 
 
@@ -64,7 +69,7 @@ EventSink = Callable[[Event], None]
 
 
 class Engine(Protocol):
-    """Runs stage calls.
+    """Runs stage calls, several at a time where they come from several threads.
 
     Raises EngineError where it can't, and StageFailedError, ModelError or DataError where a stage says so.
     """
@@ -76,6 +81,12 @@ class Engine(Protocol):
 
     def run(self, toolchain: Toolchain, job: Job, on_event: EventSink) -> Outcome:
         """Run one stage call to its end. `prepare` came first."""
+
+    def capacity(self) -> Capacity:
+        """Cores and memory that stages may use now, where they run."""
+
+    def stop(self) -> None:
+        """End whatever runs, from any thread; calls and preparations in other threads then raise."""
 
     def admit(self, access: Access) -> None:
         """Raise EngineError where this engine can't hand a device to a stage, before anything is built for it."""

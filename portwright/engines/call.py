@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,14 @@ KILLED = 137
 HUB_VARIABLES = ("HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+THREAD_VARIABLES = (
+    "STAGELIB_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+)
+"""Ours, PyTorch's and scikit-learn's, numpy's, PyTorch's again, the tokenizers'."""
 ERRORS: dict[str, type[PortwrightError]] = {"stage": StageFailedError, "model": ModelError, "data": DataError}
 FREE_SPACE = "free some space, or set PORTWRIGHT_ARTIFACTS to a larger disk; the same command goes on where it was"
 NO_SPACE_TEXT = re.compile(r"(?i)no space left on device|ENOSPC|errno 28")
@@ -156,6 +165,11 @@ def network_environment(settings: PackageSettings) -> dict[str, str]:
     return passed
 
 
+def thread_environment(job: Job) -> dict[str, str]:
+    """What keeps the libraries of a stage, and `stagelib.api.cpu_count`, to the cores that its call was granted."""
+    return {} if job.threads is None else dict.fromkeys(THREAD_VARIABLES, str(job.threads))
+
+
 def merge_hub_cache(fresh: Path, cache: Path, on_event: EventSink) -> None:
     """Move what a fetch brought into the caller's HF_HOME: links kept, nothing overwritten but branch references.
 
@@ -178,7 +192,7 @@ def _merge(path: Path, target: Path, parts: tuple[str, ...]) -> None:
         target.mkdir(parents=True, exist_ok=True)
     elif not target.exists() or parts[2:3] == ("refs",):  # hub/<repository>/refs/<branch>, or refs/pr/<number>
         # Beside the target first: a reader never sees half a file.
-        beside = target.with_name(f".{target.name}.{os.getpid()}")
+        beside = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}")
         try:
             shutil.copyfile(path, beside)
             beside.replace(target)

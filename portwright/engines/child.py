@@ -46,10 +46,14 @@ class Child:
             self._timed_out.set()
             self._kill()
 
-    def close(self) -> None:
-        """Kill whatever of it still runs."""
+    def kill(self) -> None:
+        """Kill whatever of it still runs; any thread may."""
         if self._undertaker.is_alive():
             self._kill()
+
+    def close(self) -> None:
+        """Kill whatever of it still runs, and wait for its end."""
+        self.kill()
         self.end()
         if self._process.stdout is not None:
             self._process.stdout.close()

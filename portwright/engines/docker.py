@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from filelock import FileLock
-
+from portwright.capacity import available_memory
 from portwright.devices import Access
 from portwright.engines.base import EngineKind, Event, EventSink, Job, Outcome
 from portwright.engines.call import merge_hub_cache, read_outcome
-from portwright.engines.docker_api import connect, docker_answers, engine_errors, engine_host
+from portwright.engines.docker_api import UNIX, connect, docker_answers, engine_errors, engine_host
 from portwright.engines.docker_base import pull_base
 from portwright.engines.docker_container import Limits, container_options, run_container
 from portwright.engines.docker_device import check_device, gpu_request
 from portwright.engines.docker_files import Desk, Exchange, bound, copied, shares_files
 from portwright.engines.docker_image import build_toolchain, find_image
 from portwright.engines.docker_owner import container_user, reap
+from portwright.engines.running import Running
 from portwright.errors import EngineError, StageFailedError
+from portwright.locks import held
 from portwright.packages import PackageSettings
+from portwright.scheduler import Capacity
 from portwright.toolchain import Toolchain
 
 __all__ = ["DockerEngine", "docker_answers"]
+WAITING = "another run builds an image: waiting for it"
+NAMED_PIPE = "npipe://"
 RESERVE_BYTES = 512 << 20
 """Memory of the engine's machine that no stage may take."""
 
@@ -44,7 +49,10 @@ class DockerEngine:
         self._user = container_user(rootless=rootless)
         self._gpus = gpu_request(info)
         self._memory = max(int(info["MemTotal"]) - RESERVE_BYTES, RESERVE_BYTES)
+        self._cores = int(info["NCPU"])
         self._sees_files: bool | None = None
+        self._looking = threading.Lock()
+        self._running = Running()
         reap(self._client)
 
     def prepare(self, toolchain: Toolchain, on_event: EventSink) -> bool:
@@ -61,7 +69,7 @@ class DockerEngine:
         if find_image(self._client, toolchain, stand_ins=False):
             return False
         self._folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._folder / "build.lock"):
+        with held(self._folder / "build.lock", lambda: on_event(Event(kind="log", text=WAITING))):
             if find_image(self._client, toolchain, stand_ins=False):
                 return False
             if find_image(self._client, toolchain) and not pull_base(self._client, toolchain, on_event):
@@ -82,7 +90,7 @@ class DockerEngine:
             with self._exchange(image, job, desk, on_event) as exchange:
                 limits = Limits(self._user, self._memory, self._gpus)
                 options = container_options(job, exchange, limits, self._settings)
-                end = run_container(self._client, image, options, job, on_event)
+                end = run_container(self._client, image, options, job, on_event, self._running)
             if end.out_of_memory and end.exit_code != 0:
                 raise self._out_of_memory(job)
             outcome = read_outcome(job, desk.call, end.exit_code)
@@ -94,16 +102,27 @@ class DockerEngine:
         """EngineError where containers of this engine can't have the device."""
         check_device(access, self._user, self._gpus)
 
+    def capacity(self) -> Capacity:
+        """The engine's machine; one that this process shares with it has what is free now."""
+        local = self._host.startswith((UNIX, NAMED_PIPE))
+        memory = min(self._memory, available_memory()) if local else self._memory
+        return Capacity(cores=self._cores, memory=memory)
+
+    def stop(self) -> None:
+        """Kill the containers of stages. A build of an image ends with its next line, or with the connection."""
+        self._running.stop()
+
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
 
     def _exchange(self, image: str, job: Job, desk: Desk, on_event: EventSink) -> AbstractContextManager[Exchange]:
-        if self._sees_files is None:
-            self._sees_files = shares_files(self._client, image, job.output.parent)
-            if not self._sees_files:
-                text = f"the engine at {self._host} doesn't see this machine's files: they are copied in and out"
-                on_event(Event(kind="log", text=text))
+        with self._looking:
+            if self._sees_files is None:
+                self._sees_files = shares_files(self._client, image, job.output.parent)
+                if not self._sees_files:
+                    text = f"the engine at {self._host} doesn't see this machine's files: they are copied in and out"
+                    on_event(Event(kind="log", text=text))
         if job.access is not None and not self._sees_files:
             raise EngineError(
                 f"device {job.access.name!r} can't be used through the engine at {self._host}",

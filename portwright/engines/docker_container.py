@@ -13,10 +13,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from portwright.engines.base import EventSink, Job
-from portwright.engines.call import CERTIFICATE_VARIABLES, TIMED_OUT, network_environment, parse_event
+from portwright.engines.call import (
+    CERTIFICATE_VARIABLES,
+    TIMED_OUT,
+    network_environment,
+    parse_event,
+    thread_environment,
+)
 from portwright.engines.docker_device import device_environment, device_options, driver_mounts
 from portwright.engines.docker_files import Exchange
 from portwright.engines.docker_owner import labels
+from portwright.engines.running import Running
 from portwright.naming import slug
 from portwright.packages import PackageSettings
 
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
 
 PIDS = 1024
 TMPFS = "rw,nosuid,nodev,noexec,size=256m,mode=1777"
+SHARES_PER_CORE = 1024
 GRACE_S = 10.0
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 REACHED = ("HF_ENDPOINT", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
@@ -66,6 +74,9 @@ def container_options(job: Job, exchange: Exchange, limits: Limits, settings: Pa
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
         "pids_limit": PIDS,
+        # The limit is the machine's: an expectation that was too low must not end what would finish alone. What the
+        # call was granted is its share where several want more than there is.
+        **_granted(job, limits),
         "mem_limit": limits.memory,
         "memswap_limit": limits.memory,
         "init": True,
@@ -76,35 +87,44 @@ def container_options(job: Job, exchange: Exchange, limits: Limits, settings: Pa
 
 
 def run_container(
-    client: docker.DockerClient, image: str, options: Mapping[str, Any], job: Job, on_event: EventSink
+    client: docker.DockerClient,
+    image: str,
+    options: Mapping[str, Any],
+    job: Job,
+    on_event: EventSink,
+    running: Running,
 ) -> End:
     """Run a container to its end or its deadline; it is gone when this returns or raises."""
     container = client.containers.create(image, **options)
     try:
-        # Attached before the start, no line is lost.
-        stream = container.attach(stream=True, demux=True, stdout=True, stderr=True, logs=False)
-        container.start()
-        with _killed_after(container, job.deadline_s + GRACE_S) as timed_out:
-            _follow(stream, job.log, on_event)
-            exit_code = int(container.wait()["StatusCode"])
-        container.reload()
-        return End(TIMED_OUT if timed_out.is_set() else exit_code, bool(container.attrs["State"]["OOMKilled"]))
+        return _watched(container, job, on_event, running)
     finally:
         # Removal kills at once: a stop would wait for a stage that has nothing to save.
         container.remove(force=True, v=True)
 
 
+def _watched(container: Container, job: Job, on_event: EventSink, running: Running) -> End:
+    """Start a container and follow it to its end."""
+    with running.holding(lambda: _kill(container)):
+        # Attached before the start, no line is lost.
+        stream = container.attach(stream=True, demux=True, stdout=True, stderr=True, logs=False)
+        container.start()
+        running.check()  # what is to end may have been told so just before it could be killed
+        with _killed_after(container, job.deadline_s + GRACE_S) as timed_out:
+            _follow(stream, job.log, on_event)
+            exit_code = int(container.wait()["StatusCode"])
+        container.reload()
+        return End(TIMED_OUT if timed_out.is_set() else exit_code, bool(container.attrs["State"]["OOMKilled"]))
+
+
 @contextlib.contextmanager
 def _killed_after(container: Container, seconds: float) -> Iterator[threading.Event]:
     """Kill a container whose stage missed its own deadline, because its interpreter no longer answers."""
-    import docker
-
     timed_out = threading.Event()
 
     def kill() -> None:
         timed_out.set()
-        with contextlib.suppress(docker.errors.APIError):  # it ended at the same moment
-            container.kill()
+        _kill(container)
 
     killer = threading.Timer(seconds, kill)
     killer.daemon = True
@@ -115,10 +135,25 @@ def _killed_after(container: Container, seconds: float) -> Iterator[threading.Ev
         killer.cancel()
 
 
+def _kill(container: Container) -> None:
+    import docker
+    import requests
+
+    # It ended at the same moment, hasn't started, or its engine has gone.
+    with contextlib.suppress(docker.errors.APIError, requests.exceptions.RequestException):
+        container.kill()
+
+
+def _granted(job: Job, limits: Limits) -> dict[str, int]:
+    """A container's share of memory and processors where several want them."""
+    shares = {"cpu_shares": SHARES_PER_CORE * job.threads} if job.threads else {}
+    return shares | ({"mem_reservation": min(job.memory, limits.memory)} if job.memory else {})
+
+
 def _environment(job: Job, exchange: Exchange, settings: PackageSettings) -> dict[str, str]:
     scratch = exchange.paths.scratch
     environment = {"PYTHONPATH": exchange.stage_library, "HOME": scratch, "TMPDIR": scratch, "LANG": "C.UTF-8"}
-    environment |= device_environment(job.access)
+    environment |= thread_environment(job) | device_environment(job.access)
     if not job.network:
         return {**environment, "HF_HUB_OFFLINE": "1"}
     passed = network_environment(settings)

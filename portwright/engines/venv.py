@@ -13,6 +13,7 @@ from pathlib import Path
 
 import uv
 
+from portwright.capacity import this_machine
 from portwright.devices import Access, group_name, may_open
 from portwright.engines.base import EngineKind, Event, EventSink, Job, Outcome
 from portwright.engines.call import (
@@ -23,12 +24,15 @@ from portwright.engines.call import (
     network_environment,
     parse_event,
     read_outcome,
+    thread_environment,
     write_call,
 )
 from portwright.engines.child import running
+from portwright.engines.running import Running
 from portwright.errors import EngineError, PortwrightError, StoreError
 from portwright.locks import inherited
 from portwright.packages import PackageSettings, install_hint
+from portwright.scheduler import Capacity
 from portwright.toolchain import Toolchain
 from portwright.vendor import manifest
 
@@ -62,6 +66,7 @@ class VenvEngine:
         self._shared = shared
         self._venvs = venvs
         self._settings = settings
+        self._running = Running()
 
     def prepare(self, toolchain: Toolchain, on_event: EventSink) -> bool:
         """Make the environment of a toolchain unless it is there; True if it was made. EngineError if uv fails."""
@@ -121,6 +126,14 @@ class VenvEngine:
                     "and log in again",
                 )
 
+    def capacity(self) -> Capacity:
+        """This machine's, as far as this process may use it."""
+        return this_machine()
+
+    def stop(self) -> None:
+        """Kill stages and installers."""
+        self._running.stop()
+
     def close(self) -> None:
         """Nothing stays open between calls."""
 
@@ -130,6 +143,7 @@ class VenvEngine:
         with (
             job.log.open("wb") as log,
             running(command, environment, errors_to=log, cwd=Path(environment["HOME"]), deadline_s=deadline_s) as child,
+            self._running.holding(child.kill),
         ):
             for line in child.lines():
                 if event := parse_event(line):
@@ -148,6 +162,7 @@ class VenvEngine:
             "USERPROFILE": str(scratch),
             "TMPDIR": str(scratch),
             "HF_HUB_OFFLINE": "1",
+            **thread_environment(job),
         }
         if job.access is not None:
             environment |= {name: os.environ[name] for name in job.access.environment if name in os.environ}
@@ -214,7 +229,11 @@ class VenvEngine:
             # uv would keep its cache in the current folder.
             environment.setdefault("UV_NO_CACHE", "1")
         last: deque[str] = deque(maxlen=LAST_LINES)
-        with log.open("a") as file, running(command, environment, held=lock) as child:
+        with (
+            log.open("a") as file,
+            running(command, environment, held=lock) as child,
+            self._running.holding(child.kill),
+        ):
             for line in child.lines():
                 file.write(line)
                 if line.strip():

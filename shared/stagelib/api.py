@@ -29,6 +29,8 @@ Role = Literal[
     "accuracy_data",
     "local",
 ]
+GRANTED = "STAGELIB_THREADS"
+"""The host's grant of processors; absent for a call that has the machine to itself."""
 ErrorKind = Literal["stage", "model", "data"]
 Format = Literal["onnx", "openvino", "qnn_context", "tensorrt_rtx", "directml", "vitisai"]
 
@@ -62,6 +64,15 @@ class Stage:
     archive: str | None = None
     """Name of a vendor archive of the target that the stage can't do without. Where it isn't there the stage is left
     out of the plan, and the result says so."""
+    threads: int | None = None
+    """Threads that it makes good use of; None for as many as it is given. It is kept to what its call is granted: what
+    starts threads of its own asks `cpu_count`."""
+    exclusive: bool = False
+    """Nothing else of a run goes on beside it: what it says of time must be true."""
+    memory_factor: float = 8.0
+    """How much memory it takes, in sizes of the largest model it is given, until a run has seen what it takes. Together
+    with `memory_mb`, in MiB, it decides what may run beside it; it limits nothing."""
+    memory_mb: int = 600
     internal: bool = False
     """Placed by the planner; a recipe can't list it among its stages."""
 
@@ -130,5 +141,7 @@ class Call:
 
 
 def cpu_count() -> int:
-    """Processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processors this process may run on, and no more than its call was granted."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    granted = os.environ.get(GRANTED, "")
+    return min(allowed, max(1, int(granted))) if granted.isdecimal() else allowed

@@ -19,7 +19,7 @@ import pytest
 from portwright.engines.base import Event, Job
 from portwright.engines.docker import DockerEngine
 from portwright.engines.docker_owner import OWNER_LABEL, reap
-from portwright.errors import DataError, EngineError, StageFailedError
+from portwright.errors import DataError, EngineError, InterruptedRunError, PortwrightError, StageFailedError
 from portwright.packages import PackageSettings, read_settings
 from portwright.toolchain import Toolchain
 from support.commands import ROOT
@@ -127,6 +127,40 @@ def test_a_stage_that_runs_out_of_memory(engine: DockerEngine, ort: Toolchain, j
 def test_a_stage_that_never_ends(engine: DockerEngine, ort: Toolchain, job: Job) -> None:
     with pytest.raises(StageFailedError, match="still running after 2 s"):
         engine.run(ort, replace(job, stage="sleeper", deadline_s=2.0), ignore)
+    assert ours() == []
+
+
+@pytest.mark.parametrize("how_many", [1, 2])
+def test_an_engine_that_is_stopped_leaves_nothing(
+    engine: DockerEngine, ort: Toolchain, job: Job, tmp_path: Path, how_many: int
+) -> None:
+    """Containers of several threads end at once, and no other starts."""
+    started = [threading.Event() for _ in range(how_many)]
+    ended: list[PortwrightError] = []
+
+    def run(number: int) -> None:
+        output = tmp_path / f"work{number}" / "output"
+        output.mkdir(parents=True)
+        sleeper = replace(
+            job, stage="sleeper", output=output, log=tmp_path / f"log{number}", threads=1, memory=64 << 20
+        )
+        try:
+            engine.run(ort, sleeper, lambda _: started[number].set())
+        except PortwrightError as error:
+            ended.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(how_many)]
+    for thread in threads:
+        thread.start()
+    assert all(event.wait(60) for event in started)
+    assert len(ours()) == how_many
+    engine.stop()
+    for thread in threads:
+        thread.join(60)
+    assert len(ended) == how_many
+    assert ours() == []
+    with pytest.raises(InterruptedRunError):
+        engine.run(ort, replace(job, stage="sleeper"), ignore)
     assert ours() == []
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from portwright.engines.base import Event, Job
 from portwright.engines.call import TIMED_OUT
 from portwright.engines.child import running
 from portwright.engines.venv import VenvEngine
-from portwright.errors import EngineError, StageFailedError
+from portwright.errors import EngineError, InterruptedRunError, StageFailedError
 from portwright.packages import PackageSettings
 from portwright.project import this_project
 from portwright.toolchain import Toolchain, load_toolchains
@@ -104,6 +105,50 @@ def test_a_stage_that_misses_its_deadline(
     )
     with pytest.raises(StageFailedError, match="still running after 1 s"):
         engine.run(load_toolchains(PROJECT.docker)["ort"], job, lambda _: None)
+
+
+SILENT = """
+import os, pathlib, time
+(pathlib.Path({folder!r}) / f"pid-{{os.getpid()}}").touch()
+time.sleep(600)
+"""
+
+
+def test_an_engine_that_is_stopped_leaves_no_stage(
+    toolchain_python: Callable[[str], Path], venvs: Path, tmp_path: Path
+) -> None:
+    """Stages of two threads, which say nothing and would never end."""
+    toolchain_python("ort")
+    library = tmp_path / "shared" / "stagelib"
+    library.mkdir(parents=True)
+    (library / "__main__.py").write_text(SILENT.format(folder=str(tmp_path)))
+    engine = VenvEngine(tmp_path / "shared", venvs, PackageSettings())
+    ended: list[Exception] = []
+
+    def run(number: int) -> None:
+        output = tmp_path / f"work{number}" / "output"
+        output.mkdir(parents=True, exist_ok=True)
+        job = Job(stage="s", params={}, inputs={}, output=output, log=tmp_path / f"log{number}", label="t/s")
+        try:
+            engine.run(load_toolchains(PROJECT.docker)["ort"], job, lambda _: None)
+        except (StageFailedError, InterruptedRunError) as error:
+            ended.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + 60
+    while len(pids := [int(path.name[4:]) for path in tmp_path.glob("pid-*")]) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert len(pids) == 2
+    engine.stop()
+    for thread in threads:
+        thread.join(30)
+    assert [type(error) for error in ended] == [StageFailedError, StageFailedError]
+    assert all(gone(pid) for pid in pids)
+    assert [path.name for path in tmp_path.glob("work*/call-*")] == []
+    run(0)
+    assert isinstance(ended[-1], InterruptedRunError)
 
 
 @pytest.fixture

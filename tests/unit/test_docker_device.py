@@ -29,8 +29,8 @@ def access(*nodes: Node, **more: Any) -> Access:
     return Access(**{"name": "npu", "title": "an NPU", "system": "linux", "nodes": nodes, **more})
 
 
-def options(given: Access | None, tmp_path: Path) -> dict[str, Any]:
-    job = Job(stage="s", params={}, inputs={}, output=tmp_path, log=tmp_path / "log", label="t/s", access=given)
+def options(given: Access | None, tmp_path: Path, **more: Any) -> dict[str, Any]:
+    job = Job(stage="s", params={}, inputs={}, output=tmp_path, log=tmp_path / "log", label="t/s", access=given, **more)
     paths = SimpleNamespace(scratch="/scratch")
     exchange: Any = SimpleNamespace(call="/call", stage_library="/stagelib", mounts=["one"], paths=paths)
     return container_options(job, exchange, Limits(STAGE, 1 << 30, REQUEST), PackageSettings())
@@ -40,6 +40,18 @@ def test_a_stage_without_a_device_is_given_none(tmp_path: Path) -> None:
     given = options(None, tmp_path)
     assert {"devices", "group_add", "device_requests", "ulimits"} & set(given) == set()
     assert "LD_LIBRARY_PATH" not in given["environment"]
+
+
+def test_what_a_call_was_granted_is_its_share_and_no_limit(tmp_path: Path) -> None:
+    alone = options(None, tmp_path)
+    shared = options(None, tmp_path, threads=2, memory=1 << 20)
+    assert {"cpu_shares", "mem_reservation"} & set(alone) == set()
+    assert (shared["cpu_shares"], shared["mem_reservation"]) == (2048, 1 << 20)
+    assert shared["mem_limit"] == shared["memswap_limit"] == alone["mem_limit"]
+    assert shared["environment"]["OMP_NUM_THREADS"] == shared["environment"]["STAGELIB_THREADS"] == "2"
+    assert "OMP_NUM_THREADS" not in alone["environment"]
+    # The engine refuses a reservation above the limit.
+    assert options(None, tmp_path, memory=1 << 40)["mem_reservation"] == alone["mem_limit"]
 
 
 def test_a_device_is_given_and_nothing_else_is_loosened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,6 +172,8 @@ def test_a_venv_stage_gets_the_drivers_variables_only_with_a_device(
     engine = VenvEngine(tmp_path, tmp_path, PackageSettings())
     job = Job(stage="s", params={}, inputs={}, output=tmp_path, log=tmp_path / "log")
     assert {"LD_LIBRARY_PATH", "XILINX_XRT", "MINE"} & set(engine._environment(job, tmp_path, tmp_path)) == set()
+    assert "STAGELIB_THREADS" not in engine._environment(job, tmp_path, tmp_path)
+    assert engine._environment(replace(job, threads=1), tmp_path, tmp_path)["STAGELIB_THREADS"] == "1"
     with_device = Job(
         stage="s",
         params={},

@@ -9,7 +9,7 @@ import pytest
 
 from portwright.digests import DigestMemory
 from portwright.errors import DataError, ModelError, UsageError
-from portwright.executor import plain_folder
+from portwright.maker import plain_folder
 from portwright.sources import parse_data, parse_model
 from portwright.view import Views
 

@@ -62,6 +62,7 @@ STAGE = Stage(
     kind="measurement",
     runtime=True,
     internal=True,
+    exclusive=True,
 )
 
 

@@ -42,6 +42,8 @@ STAGE = Stage(
     makes="openvino",
     params=Params,
     needs=("openvino", "numpy"),
+    memory_factor=4.0,
+    memory_mb=400,
 )
 
 

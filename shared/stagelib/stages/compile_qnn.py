@@ -56,6 +56,8 @@ STAGE = Stage(
     makes="qnn_context",
     params=Params,
     needs=(*PACKAGES, "onnx", "numpy"),
+    memory_factor=6.0,
+    memory_mb=400,
 )
 
 

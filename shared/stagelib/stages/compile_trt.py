@@ -62,6 +62,8 @@ STAGE = Stage(
     makes="tensorrt_rtx",
     params=Params,
     needs=("tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu13-libs", "numpy"),
+    memory_factor=4.0,
+    memory_mb=400,
 )
 
 

@@ -26,6 +26,8 @@ STAGE = Stage(
     needs=("numpy",),
     runtime=True,
     internal=True,
+    memory_factor=3.0,
+    memory_mb=300,
 )
 
 

@@ -44,6 +44,8 @@ STAGE = Stage(
     kind="measurement",
     runtime=True,
     internal=True,
+    memory_factor=6.0,
+    memory_mb=600,
 )
 
 

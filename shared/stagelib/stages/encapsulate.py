@@ -32,6 +32,9 @@ STAGE = Stage(
     makes="openvino",
     params=Params,
     needs=("openvino", "onnx", "numpy"),
+    threads=1,
+    memory_factor=2.0,
+    memory_mb=250,
 )
 
 

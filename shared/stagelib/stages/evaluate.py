@@ -28,6 +28,9 @@ STAGE = Stage(
     needs=("numpy", "scikit-learn"),
     kind="measurement",
     internal=True,
+    threads=1,
+    memory_factor=0.0,
+    memory_mb=400,
 )
 
 

@@ -41,6 +41,9 @@ STAGE = Stage(
     makes="onnx",
     params=Params,
     needs=("torch", "transformers", "optimum-onnx", "onnx"),
+    threads=1,
+    memory_factor=4.5,
+    memory_mb=400,
 )
 
 

@@ -33,6 +33,8 @@ STAGE = Stage(
     needs=("datasets", "huggingface_hub", "pyarrow"),
     network=True,
     internal=True,
+    threads=1,
+    memory_mb=600,
 )
 
 

@@ -28,6 +28,8 @@ STAGE = Stage(
     needs=("huggingface_hub", "transformers", "safetensors"),
     network=True,
     internal=True,
+    threads=1,
+    memory_mb=600,
 )
 
 

@@ -30,6 +30,9 @@ STAGE = Stage(
     params=Params,
     needs=("onnx", "numpy"),
     shaped=True,
+    threads=1,
+    memory_factor=3.5,
+    memory_mb=100,
 )
 
 

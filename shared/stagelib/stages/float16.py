@@ -42,6 +42,8 @@ STAGE = Stage(
     makes="onnx",
     params=Params,
     needs=("onnxruntime", "onnx", "numpy", "sympy"),
+    memory_factor=6.0,
+    memory_mb=400,
 )
 SHOWN = 5
 

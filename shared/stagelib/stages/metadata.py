@@ -34,6 +34,9 @@ STAGE = Stage(
     makes="onnx",
     params=Params,
     needs=("onnx",),
+    threads=1,
+    memory_factor=3.5,
+    memory_mb=100,
 )
 
 

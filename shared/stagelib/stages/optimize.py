@@ -73,6 +73,9 @@ STAGE = Stage(
     makes="onnx",
     params=Params,
     needs=("onnxruntime", "onnx", "numpy", "sympy"),
+    threads=1,
+    memory_factor=5.0,
+    memory_mb=300,
 )
 
 

@@ -39,6 +39,9 @@ STAGE = Stage(
     makes="directml",
     params=Params,
     needs=("onnxruntime", "onnx", "numpy"),
+    threads=1,
+    memory_factor=6.0,
+    memory_mb=300,
 )
 
 

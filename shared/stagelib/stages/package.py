@@ -36,6 +36,8 @@ STAGE = Stage(
     needs=("numpy",),
     runtime=True,
     internal=True,
+    memory_factor=3.0,
+    memory_mb=200,
 )
 
 

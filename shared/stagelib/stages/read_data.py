@@ -19,7 +19,15 @@ class Params:
     """A file whose first row lacks one of the fields is no error: no rows are written, and the facts say why."""
 
 
-STAGE = Stage(summary="read the data from a file", params=Params, inputs=("local",), needs=("pyarrow",), internal=True)
+STAGE = Stage(
+    summary="read the data from a file",
+    params=Params,
+    inputs=("local",),
+    needs=("pyarrow",),
+    internal=True,
+    threads=1,
+    memory_mb=200,
+)
 
 
 def run(call: Call, params: Params) -> Result:

@@ -31,6 +31,9 @@ STAGE = Stage(
     makes="onnx",
     params=Params,
     needs=("onnx", "numpy"),
+    threads=1,
+    memory_factor=3.5,
+    memory_mb=100,
 )
 
 

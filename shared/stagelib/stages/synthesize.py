@@ -31,6 +31,8 @@ STAGE = Stage(
     params=Params,
     needs=("torch", "transformers", "safetensors", "numpy"),
     internal=True,
+    threads=1,
+    memory_mb=2000,
 )
 
 

@@ -51,6 +51,9 @@ STAGE = Stage(
     needs=("transformers", "numpy"),
     shaped=True,
     internal=True,
+    threads=1,
+    memory_factor=0.5,
+    memory_mb=300,
 )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from stagelib.api import GRANTED, cpu_count
 from stagelib.machine import allowed_cpus, describe_machine, parse_cpuinfo
 
 CPUINFO = "processor\t: 0\nmodel name\t: A Chip\nflags\t\t: fpu avx2\n\nprocessor\t: 1\nmodel name\t: Another\n"
@@ -15,3 +18,12 @@ def test_the_description_names_the_cpus_of_this_process() -> None:
     described = describe_machine()
     assert described["cpus_allowed"] == allowed_cpus()
     assert described["cpu_model"]
+
+
+def test_a_stage_counts_the_processors_it_was_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(GRANTED, raising=False)
+    everything = cpu_count()
+    assert everything == len(allowed_cpus())
+    for text, count in (("1", 1), ("100000", everything), ("0", 1), ("many", everything), ("", everything)):
+        monkeypatch.setenv(GRANTED, text)
+        assert cpu_count() == count

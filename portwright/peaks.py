@@ -1,0 +1,67 @@
+"""How much memory stages took, by stage and size of the model: what the next run plans with. It may go any time."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from portwright.disk import writing
+from portwright.locks import held
+
+PEAKS = "peaks.json"
+STEPS = 4
+"""Sizes of models are told apart to a fourth of a doubling."""
+FADING = 0.9
+"""A peak is forgotten slowly: the same stage on the same model takes more for more texts."""
+MARGIN = 1.15
+_ADAPTER = TypeAdapter(dict[str, int])
+
+
+class Peaks:
+    """`peaks.json` of a host volume: stage and size to bytes."""
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / PEAKS
+        self._known = self._read()
+        self._fresh: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def of(self, stage: str, model_bytes: int) -> int | None:
+        """Bytes to plan with for a stage on a model of about that size; None where none has been seen."""
+        with self._lock:
+            peak = self._known.get(_name(stage, model_bytes))
+        return None if peak is None else int(peak * MARGIN)
+
+    def saw(self, stage: str, model_bytes: int, peak: int) -> None:
+        """Take note of what a stage took, in bytes; 0, of a system that doesn't say, is no note."""
+        if peak <= 0:
+            return
+        with self._lock:
+            name = _name(stage, model_bytes)
+            self._known[name] = self._fresh[name] = max(peak, int(self._known.get(name, 0) * FADING))
+
+    def save(self, waiting: Callable[[], None] = lambda: None) -> None:
+        """Write what was seen, beside what other runs wrote meanwhile."""
+        if not self._fresh:
+            return
+        with writing(self._path), held(self._path.with_suffix(".lock"), waiting):
+            known = self._read() | self._fresh
+            beside = self._path.with_name(f"{PEAKS}.{os.getpid()}")
+            beside.write_bytes(_ADAPTER.dump_json(dict(sorted(known.items())), indent=1))
+            beside.replace(self._path)
+        self._fresh = {}
+
+    def _read(self) -> dict[str, int]:
+        try:
+            return _ADAPTER.validate_json(self._path.read_bytes())
+        except (OSError, ValidationError):
+            return {}
+
+
+def _name(stage: str, model_bytes: int) -> str:
+    return f"{stage}/{round(STEPS * math.log2(model_bytes)) if model_bytes else 'none'}"
