@@ -139,7 +139,7 @@ def unchanged(repeats: int) -> Times:
         )
         return time.perf_counter() - started
 
-    build(0)  # the first may build
+    build(0)  # the first builds what is missing
     return measured("unchanged build of all", build, repeats, UNCHANGED_S)
 
 

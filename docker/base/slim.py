@@ -1,10 +1,10 @@
 """Leaves out of an image what no stage loads: `python slim.py CACHE RULES…`, by the environment's own interpreter.
 
 RULES are TOML files of `[[leave_out]]` (files and folders that go), `[[no_symbols]]` (libraries that lose what only a
-debugger reads) and `[[no_bytecode]]` (sources that stay, without compiled copies), each with a `why` and globs under
-site-packages. Then what is left is compiled, and large files of equal content become one file with two names. Licences
-stay wherever they lie, and so does what a wheel says of itself.
-The standard library only: it must run in every environment. What the venv engine makes is not touched.
+debugger reads), `[[same_library]]` (later paths are copies of the first) and `[[no_bytecode]]` (sources that stay,
+without compiled copies), each with a `why` and globs under site-packages. Then what is left is compiled, and large
+files of equal content become one file with two names. Licences stay wherever they lie, and so does what a wheel says
+of itself. The standard library only: it must run in every environment. What the venv engine makes is not touched.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 import sysconfig
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,8 +29,11 @@ from symbols import take_off
 
 KEPT = ("licen[cs]e*", "copying*", "copyright*", "notice*", "authors*", "*third*part*")
 """Names of files that a licence may ask to be passed on, in any case."""
-KINDS = ("leave_out", "no_symbols", "no_bytecode")
+KINDS = ("leave_out", "no_symbols", "same_library", "no_bytecode")
 LARGE = 1 << 16
+PAGE = 1 << 12
+PAGES_APART = 4
+"""In how many pages of 4 KiB two builds of a library may differ: a search path, its entry and a note."""
 MB = 1e6
 
 
@@ -59,6 +62,8 @@ def main(cache: Path, files: list[str]) -> None:
         say("left out", rule, [remove(path) for path in rule.matches(top)])
     for rule in (rule for kinds in rules for rule in kinds["no_symbols"]):
         say("symbols taken off", rule, [take_off(path) for path in rule.matches(top) if not path.is_symlink()])
+    for rule in (rule for kinds in rules for rule in kinds["same_library"]):
+        say("kept once", rule, list(unite(top, rule)))
     compile_all(top, {path for kinds in rules for rule in kinds["no_bytecode"] for path in rule.matches(top)}, cache)
     for kept, again in link_equal(top):
         print(f"one file with two names: {again.relative_to(top)} is {kept.relative_to(top)}", flush=True)
@@ -169,6 +174,30 @@ def link_equal(top: Path) -> list[tuple[Path, Path]]:
                 path.hardlink_to(kept)
                 pairs.append((kept, path))
     return sorted(pairs)
+
+
+def unite(top: Path, rule: Rule) -> Iterator[int]:
+    """Make each library of a rule's later paths the one of the first that is all but equal; bytes saved of each."""
+    firsts = found(top, rule.paths[:1])
+    for path in found(top, rule.paths[1:]):
+        kept = next((first for first in firsts if not path.samefile(first) and nearly_equal(first, path)), None)
+        if kept is not None:
+            yield path.stat().st_size
+            path.unlink()
+            path.hardlink_to(kept)
+
+
+def nearly_equal(one: Path, other: Path) -> bool:
+    """Whether two files of one size differ in a few pages at most: another release would in nearly all."""
+    if one.stat().st_size != other.stat().st_size:
+        return False
+    apart = 0
+    with one.open("rb") as first, other.open("rb") as second:
+        while page := first.read(PAGE):
+            apart += page != second.read(PAGE)
+            if apart > PAGES_APART:
+                return False
+    return True
 
 
 def digest(path: Path) -> str:

@@ -117,6 +117,20 @@ def test_equal_files_become_one_and_keep_both_names(packages: Path) -> None:
     assert not first.samefile(runs), "its mode differs"
 
 
+def test_a_build_that_differs_in_a_few_pages_is_kept_once(packages: Path, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 512
+    first, near, far, shorter = (packages / "b" / f"{name}.so" for name in ("first", "near", "far", "shorter"))
+    first.write_bytes(content)
+    near.write_bytes(b"$ORIGIN" + content[7:])
+    far.write_bytes(bytes(reversed(content)))
+    shorter.write_bytes(content[1:])
+    text = '[[same_library]]\nwhy = "copies"\npaths = ["b/first.so", "b/[nfs]*.so"]\n'
+    for _ in range(2):
+        slim.main(tmp_path / "cache", [rules(tmp_path, text)])
+        assert [path.samefile(first) for path in (near, far, shorter)] == [True, False, False]
+        assert near.read_bytes() == content
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
