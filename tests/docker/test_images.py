@@ -16,6 +16,8 @@ from portwright.toolchain import load_toolchains
 pytestmark = pytest.mark.docker
 PROJECT = this_project()
 TOOLCHAINS = load_toolchains(PROJECT.docker)
+WANTS = {"onnxruntime.tools.symbolic_shape_infer": "sympy"}
+"""Modules that their wheel brings and that import a package it doesn't ask for: only some locks have it."""
 IMPORT = """
 import importlib, importlib.util, json, sys, warnings
 warnings.simplefilter("ignore")
@@ -66,9 +68,10 @@ def test_all_that_a_stage_imports_is_left(engine: DockerEngine, built: list[Size
     for size in built:
         image = find_image(engine._client, TOOLCHAINS[size.toolchain])
         assert image is not None
+        wanted = [name for name in modules if TOOLCHAINS[size.toolchain].can_run((WANTS.get(name, "numpy"),))]
         output = engine._client.containers.run(
             image,
-            ["python", "-c", IMPORT, json.dumps(modules)],
+            ["python", "-c", IMPORT, json.dumps(wanted)],
             remove=True,
             network_mode="none",
             read_only=True,
