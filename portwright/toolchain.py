@@ -16,6 +16,8 @@ BASE = "base"
 BASE_FILE = "base.toml"
 INSTALL = "install.sh"
 UNPACK = "archives.py"
+SLIM = ("slim.py", "symbols.py")
+SLIM_RULES = "slim.toml"
 BASE_VARIABLE = "PORTWRIGHT_BASE_IMAGE"
 """A base image in a registry, by digest, in place of the one that base.toml says; with `_ORT` behind it, for the
 toolchain `ort` alone. Only images have a base."""
@@ -58,6 +60,14 @@ class Toolchain:
     def unpacker(self) -> Path:
         """What builds vendor archives in, the same for every toolchain and engine."""
         return self._shared / UNPACK
+
+    @property
+    def slimmer(self) -> dict[str, Path]:
+        """What leaves out of its image what no stage loads, by place in a build's context: programs and rules, the
+        shared ones and its own."""
+        own = self.folder / SLIM_RULES
+        rules = {"slim/1-base.toml": self._shared / SLIM_RULES, **({"slim/2-own.toml": own} if own.is_file() else {})}
+        return {**{name: self._shared / name for name in SLIM}, **rules}
 
     @property
     def base_variables(self) -> tuple[str, ...]:

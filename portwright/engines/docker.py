@@ -91,7 +91,7 @@ class DockerEngine:
                 limits = Limits(self._user, self._memory, self._gpus)
                 options = container_options(job, exchange, limits, self._settings)
                 end = run_container(self._client, image, options, job, on_event, self._running)
-            if end.out_of_memory and end.exit_code != 0:
+            if end.out_of_memory:
                 raise self._out_of_memory(job)
             outcome = read_outcome(job, desk.call, end.exit_code)
             if job.network and job.hub_cache:

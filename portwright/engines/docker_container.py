@@ -52,7 +52,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class End:
-    """How a container ended."""
+    """How a container ended. `out_of_memory` is asked only of one that failed."""
 
     exit_code: int
     out_of_memory: bool
@@ -113,8 +113,13 @@ def _watched(container: Container, job: Job, on_event: EventSink, running: Runni
         with _killed_after(container, job.deadline_s + GRACE_S) as timed_out:
             _follow(stream, job.log, on_event)
             exit_code = int(container.wait()["StatusCode"])
-        container.reload()
-        return End(TIMED_OUT if timed_out.is_set() else exit_code, bool(container.attrs["State"]["OOMKilled"]))
+        return End(TIMED_OUT if timed_out.is_set() else exit_code, exit_code != 0 and _ran_out(container))
+
+
+def _ran_out(container: Container) -> bool:
+    """Whether a container that failed had no memory left; one more question to the engine, so only then."""
+    container.reload()
+    return bool(container.attrs["State"]["OOMKilled"])
 
 
 @contextlib.contextmanager

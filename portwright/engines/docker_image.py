@@ -45,10 +45,11 @@ def find_image(client: docker.DockerClient, toolchain: Toolchain, *, stand_ins: 
     """
     wanted = f"{TOOLCHAIN_LABEL}={toolchain.digest('docker')}"
     with engine_errors(f"look for the image of {toolchain.name}"):
-        found = client.images.list(filters={"label": wanted})
-        usual = [image for image in found if STAND_IN_LABEL not in image.labels]
+        # Not `images.list`, which asks again for each of them: every stage call comes by here.
+        found = client.api.images(filters={"label": wanted})
+        usual = [image for image in found if STAND_IN_LABEL not in (image["Labels"] or {})]
     chosen = usual or (found if stand_ins else [])
-    return str(chosen[0].id) if chosen else None
+    return str(chosen[0]["Id"]) if chosen else None
 
 
 def build_toolchain(
@@ -87,6 +88,7 @@ def _context(toolchain: Toolchain, settings: PackageSettings, *, with_wheels: bo
         "Dockerfile": toolchain.folder / "Dockerfile",
         "requirements.lock": toolchain.lock,
         INSTALL: toolchain.installer,
+        **toolchain.slimmer,
         "uv": Path(uv.find_uv_bin()),
         "settings.env": settings_file(settings, with_wheels=with_wheels).encode(),
     }

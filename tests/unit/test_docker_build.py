@@ -123,8 +123,8 @@ def test_a_wheel_that_is_a_link_is_sent_itself(tmp_path: Path, monkeypatch: pyte
         assert content.read() == b"wheel"
 
 
-def image(identity: str, *labels: str) -> SimpleNamespace:
-    return SimpleNamespace(id=identity, labels=dict.fromkeys(labels, "x"))
+def image(identity: str, *labels: str) -> dict[str, Any]:
+    return {"Id": identity, "Labels": dict.fromkeys(labels, "x") or None}
 
 
 @pytest.mark.parametrize(
@@ -136,12 +136,12 @@ def image(identity: str, *labels: str) -> SimpleNamespace:
     ],
 )
 def test_an_image_on_a_stand_in_base_serves_only_where_no_other_is(
-    tmp_path: Path, there: list[SimpleNamespace], any_base: str | None, pinned_base: str | None
+    tmp_path: Path, there: list[dict[str, Any]], any_base: str | None, pinned_base: str | None
 ) -> None:
     for name in ("t", "base"):
         (tmp_path / name).mkdir()
     toolchain = Toolchain("t", tmp_path / "t")
-    client: Any = SimpleNamespace(images=SimpleNamespace(list=lambda **_: there))
+    client: Any = SimpleNamespace(api=SimpleNamespace(images=lambda **_: there))
     assert find_image(client, toolchain) == any_base
     assert find_image(client, toolchain, stand_ins=False) == pinned_base
 
