@@ -1,8 +1,8 @@
 """ONNX Runtime's static quantizer in three steps: prepare, calibrate, quantize.
 
 The weights lie in one file beside the prepared graph: what only looks at the graph doesn't read them, a session maps
-them, and no two copies are in memory. Ranges are found by one session, whatever the number of texts: two numbers a tensor
-leave it for each.
+them, and no two copies are in memory. Ranges are found by one session, whatever the number of texts: two numbers a
+tensor leave it for each.
 """
 
 from __future__ import annotations
