@@ -38,7 +38,6 @@ from nncf.quantization.algorithms.post_training.pipeline import create_ptq_pipel
 from nncf.quantization.algorithms.smooth_quant.algorithm import SHAPE_BRANCH_KEY, STATISTIC_BRANCH_KEY, SmoothQuant
 from nncf.tensor import Tensor
 from numpy.typing import NDArray
-from openvino._offline_transformations import compress_quantize_weights_transformation
 
 Floats = NDArray[np.float32]
 EXTREMES = "extremes"
@@ -66,6 +65,8 @@ class _Seen:
 
 def quantize(model: Any, dataset: Dataset, **options: Any) -> Any:
     """The quantized model; `options` are those of `nncf.quantize`. NotOnePassError leaves the model as it was."""
+    from openvino._offline_transformations import compress_quantize_weights_transformation
+
     model = remove_friendly_name_duplicates(model)
     quantized = _run(model, dataset, create_ptq_pipeline(**options))
     compress_quantize_weights_transformation(quantized)

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 import onnxruntime
-from onnx import helper
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.calibrate import TensorsData, create_calibrator, save_tensors_data
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
+from stagelib import extremes
 from stagelib.api import StageError, cpu_count
 from stagelib.ortrun import CPU, ort_failures
 from stagelib.shapes import SMALL
@@ -74,9 +73,7 @@ def prepare(source: Path, scratch: Path) -> Path:
     # The session itself runs nothing.
     options.add_session_config_entry("session.disable_prepacking", "1")
     _session(source, options)
-    model = onnx.shape_inference.infer_shapes(onnx.load(prepared, load_external_data=False))
-    add_pre_process_metadata(model)
-    onnx.save(model, str(prepared))
+    extremes.record_shapes(prepared, add_pre_process_metadata)
     return prepared
 
 
@@ -91,16 +88,8 @@ def calibrate(model: Path, feeds: Feeds, params: Params, plan: Plan) -> Path:
 
 def _extremes(model: Path, feeds: Feeds, kinds: frozenset[str]) -> TensorsData:
     """Smallest and largest of every tensor, taken inside the graph."""
-    graph = onnx.load(model, load_external_data=False)
-    names = _observed(graph.graph, kinds)
-    outputs = [f"range/{index}/{kind}" for index in range(len(names)) for kind in ("Min", "Max")]
-    for index, name in enumerate(names):
-        for kind in ("Min", "Max"):
-            output = f"range/{index}/{kind}"
-            graph.graph.node.append(helper.make_node(f"Reduce{kind}", [name], [output], keepdims=0))
-            graph.graph.output.append(helper.make_empty_tensor_value_info(output))
     path = model.with_name("instrumented.onnx")
-    onnx.save(graph, str(path))
+    names, outputs = extremes.instrument(model, kinds, path)
     session = _session(path, _running())
     seen = np.full((len(names), 2), (np.inf, -np.inf), dtype=np.float32)
     for feed in feeds:
@@ -109,18 +98,6 @@ def _extremes(model: Path, feeds: Feeds, kinds: frozenset[str]) -> TensorsData:
         seen = np.stack([np.fmin(seen[:, 0], now[:, 0]), np.fmax(seen[:, 1], now[:, 1])], axis=1)
     ranges = {name: (low.reshape(1), high.reshape(1)) for name, (low, high) in zip(names, seen, strict=True)}
     return TensorsData(CalibrationMethod.MinMax, ranges)
-
-
-def _observed(graph: onnx.GraphProto, kinds: frozenset[str]) -> list[str]:
-    """The float tensors, weights apart, that operators of these kinds take or make."""
-    weights = {tensor.name for tensor in graph.initializer}
-    floats = {
-        value.name
-        for value in (*graph.value_info, *graph.input, *graph.output)
-        if value.type.tensor_type.elem_type in {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16}
-    }
-    touched = {name for node in graph.node if node.op_type in kinds for name in (*node.input, *node.output)}
-    return sorted(touched & floats - weights)
 
 
 def _histograms(model: Path, feeds: Feeds, kinds: frozenset[str], params: Params) -> TensorsData:
