@@ -34,7 +34,7 @@ def test_texts_come_once_each_without_padding_the_shortest_first(tmp_path: Path)
     rows = {"input_ids": mask * np.array([[10], [20], [30], [40]]), "attention_mask": mask}
     call = Call(stage="q", inputs={}, output=tmp_path, scratch=tmp_path, events=io.StringIO())
     calibration = _Calibration(call, rows, ["input_ids"], 4, 1, trim=True)
-    assert [feed["input_ids"].tolist() for feed in calibration] == [
+    assert [feed["input_ids"].tolist() for feed in map(calibration.__getitem__, range(len(calibration)))] == [
         [[20]],
         [[40, 40]],
         [[10, 10, 10]],
