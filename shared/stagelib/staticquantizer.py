@@ -1,15 +1,29 @@
-"""ONNX Runtime's static quantizer in two steps, ranges first, so that no two copies of a graph are in memory."""
+"""ONNX Runtime's static quantizer in three steps: prepare, calibrate, quantize.
+
+The weights lie in one file beside the prepared graph: what only looks at the graph doesn't read them, a session maps
+them, and no two copies are in memory. Ranges are found by one session, whatever the number of texts: two numbers a
+tensor leave it for each.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import onnxruntime
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
+from onnxruntime.quantization.calibrate import TensorsData, create_calibrator, save_tensors_data
+from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+from stagelib import extremes
+from stagelib.api import StageError, cpu_count
+from stagelib.ortrun import CPU, ort_failures
+from stagelib.shapes import SMALL
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,10 +43,10 @@ METHODS = {
 }
 
 
-class Reader(Protocol):
-    """What gives the calibrator one feed after the other."""
-
-    def get_next(self) -> dict[str, NDArray[Any]] | None: ...
+Feeds = Iterable["Mapping[str, NDArray[Any]]"]
+GRAPH, WEIGHTS = "prepared.onnx", "prepared.data"
+# Texts whose every tensor is held at once, where a histogram is taken of them.
+CHUNK = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,19 +61,88 @@ class Plan:
     """`extra_options` of `quantize_static`."""
 
 
-def calibrate(model: Path, reader: Reader, params: Params, plan: Plan, scratch: Path) -> Path:
+def prepare(source: Path, scratch: Path) -> Path:
+    """The graph as the quantizer wants it, constants folded and shapes known; its path, the weights beside it."""
+    prepared = scratch / GRAPH
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(prepared)
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS)
+    # What shapes are computed from stays in the graph, where inference sees it.
+    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(SMALL * 8))
+    # The session itself runs nothing.
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    _session(source, options)
+    extremes.record_shapes(prepared, add_pre_process_metadata)
+    return prepared
+
+
+def calibrate(model: Path, feeds: Feeds, params: Params, plan: Plan) -> Path:
     """Run the feeds through the graph and write every tensor's range to a file, whose path is returned."""
-    known = tuple({*QLinearOpsRegistry, *QDQRegistry})
+    kinds = frozenset(plan.op_types or {*QLinearOpsRegistry, *QDQRegistry})
+    found = _extremes(model, feeds, kinds) if params.calibration_method == "minmax" else None
+    ranges = model.with_name("ranges.json")
+    save_tensors_data(found or _histograms(model, feeds, kinds, params), ranges)
+    return ranges
+
+
+def _extremes(model: Path, feeds: Feeds, kinds: frozenset[str]) -> TensorsData:
+    """Smallest and largest of every tensor, taken inside the graph."""
+    path = model.with_name("instrumented.onnx")
+    names, outputs = extremes.instrument(model, kinds, path)
+    session = _session(path, _running())
+    seen = np.full((len(names), 2), (np.inf, -np.inf), dtype=np.float32)
+    for feed in feeds:
+        now = np.array(session.run(outputs, dict(feed)), dtype=np.float32).reshape(-1, 2)
+        # A value that is no number tells nothing of the range.
+        seen = np.stack([np.fmin(seen[:, 0], now[:, 0]), np.fmax(seen[:, 1], now[:, 1])], axis=1)
+    ranges = {name: (low.reshape(1), high.reshape(1)) for name, (low, high) in zip(names, seen, strict=True)}
+    return TensorsData(CalibrationMethod.MinMax, ranges)
+
+
+def _histograms(model: Path, feeds: Feeds, kinds: frozenset[str], params: Params) -> TensorsData:
+    """Ranges by ONNX Runtime's own calibrator, which holds every tensor of the feeds it is given at once."""
     calibrator = create_calibrator(
         model,
-        list(plan.op_types or known),
-        augmented_model_path=str(scratch / "augmented.onnx"),
+        sorted(kinds),
+        augmented_model_path=str(model.with_name("augmented.onnx")),
         calibrate_method=METHODS[params.calibration_method],
     )
-    calibrator.collect_data(reader)
-    ranges = scratch / "ranges.json"
-    save_tensors_data(calibrator.compute_data(), ranges)
-    return ranges
+    waiting = iter(feeds)
+    while chunk := list(islice(waiting, CHUNK)):
+        calibrator.collect_data(_Reader(iter(chunk)))
+    return calibrator.compute_data()
+
+
+class _Reader:
+    """ONNX Runtime's CalibrationDataReader, by its shape."""
+
+    def __init__(self, feeds: Iterator[Mapping[str, NDArray[Any]]]) -> None:
+        self._feeds = feeds
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        feed = next(self._feeds, None)
+        return dict(feed) if feed is not None else None
+
+
+def _running() -> onnxruntime.SessionOptions:
+    """Settings for a session that runs: what is looked at survives fusion, since a reduction takes it."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.intra_op_num_threads = cpu_count()
+    # Threads that wait by spinning burn a core, and win nothing between operators as long as these.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=[CPU])
+    except ort_failures() as error:
+        raise StageError(
+            f"ONNX Runtime's CPU provider can't run the float graph, so there is nothing to quantize: {error}",
+            hint="put quantize_qdq before the stage that makes operators for a device",
+        ) from error
 
 
 def quantize(model: Path, ranges: Path, params: Params, plan: Plan, target: Path) -> None:

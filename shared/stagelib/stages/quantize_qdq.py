@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stagelib.api import Call, Result, Stage, StageError
+from stagelib.modelinfo import ModelInfo
 
 if TYPE_CHECKING:
     import onnx
@@ -81,10 +82,8 @@ def run(call: Call, params: Params) -> Result:
     plan = _plan(params, model.graph)
     shape = [dimension.dim_value for dimension in model.graph.input[0].type.tensor_type.shape.dim]
     names = [value.name for value in model.graph.input]
-    # The weights are big: from here on they are in the prepared file alone.
-    del model
-    reader = _Reader(call, _feeds(rows, names, used, max(shape[0], 1)), used)
-    ranges = staticquantizer.calibrate(prepared, reader, params, plan, call.scratch)
+    feeds = _feeds(call, rows, names, used, max(shape[0], 1))
+    ranges = staticquantizer.calibrate(prepared, feeds, params, plan)
     call.progress(0.85, "quantizing")
     written = call.scratch / "quantized.onnx"
     staticquantizer.quantize(prepared, ranges, params, plan, written)
@@ -97,15 +96,12 @@ def run(call: Call, params: Params) -> Result:
 def _prepare(call: Call, params: Params) -> Path:
     """The graph as ONNX Runtime's quantizer wants it, at an opset that has the types that are asked for."""
     import onnx
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    from stagelib import onnxfiles, qdq
+    from stagelib import qdq, staticquantizer
 
-    prepared = call.scratch / "prepared.onnx"
-    source = onnxfiles.one_file(call.input("model"), call.scratch)
-    quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    prepared = staticquantizer.prepare(call.input("model") / ModelInfo.read(call.input("model")).entry, call.scratch)
     wide = {params.activation_type, params.weight_type, params.layer_norm_scale_type} & {"int16", "uint16"}
-    model = onnx.load(prepared)
+    model = onnx.load(prepared, load_external_data=False)
     if wide and (version := qdq.opset(model)) < OPSET_OF_16_BITS:
         call.log(f"opset {version} has no 16-bit quantization: converting to {OPSET_OF_16_BITS}")
         qdq.convert_opset(model, OPSET_OF_16_BITS)
@@ -137,23 +133,9 @@ def _plan(params: Params, graph: onnx.GraphProto) -> Plan:
     return staticquantizer.Plan(op_types=tuple(op_types), spared=tuple(spared), extra=extra)
 
 
-def _feeds(rows: Any, names: list[str], used: int, batch: int) -> Iterator[dict[str, NDArray[Any]]]:
+def _feeds(call: Call, rows: Any, names: list[str], used: int, batch: int) -> Iterator[dict[str, NDArray[Any]]]:
     from stagelib import batches
 
     for start in range(0, used, batch):
+        call.progress(0.1 + 0.7 * start / used, f"calibrating, sample {start + 1}")
         yield batches.feed(batches.take(rows, start, batch), names)
-
-
-class _Reader:
-    """ONNX Runtime's CalibrationDataReader, by its shape."""
-
-    def __init__(self, call: Call, feeds: Iterator[dict[str, NDArray[Any]]], total: int) -> None:
-        self._call = call
-        self._feeds = feeds
-        self._total = total
-        self._seen = 0
-
-    def get_next(self) -> dict[str, NDArray[Any]] | None:
-        self._seen += 1
-        self._call.progress(0.1 + 0.7 * min(self._seen / self._total, 1.0), f"calibrating, sample {self._seen}")
-        return next(self._feeds, None)
