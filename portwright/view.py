@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from portwright.digests import digest_file
+from portwright.digests import digest_text
 from portwright.disk import read_json, remove_tree, storage_error, sync_folder, sync_tree, write_synced
 from portwright.gates import failed
 from portwright.results import RunResult
@@ -40,7 +40,7 @@ class Views:
 
     def model_folder(self, model: ModelSource) -> Path:
         """The folder of a model: its slug, with a short digest where another model has that slug already."""
-        owner = {"source": model.text, "identity": model.identity}
+        owner = _owner(model)
         plain = self._runs / model.slug
         for folder in (plain, self._runs / f"{model.slug}-{model.identity[:8]}"):
             known = read_json(folder / OWNER)
@@ -78,23 +78,20 @@ class Views:
         about: Mapping[str, Any],
     ) -> Path:
         parent = self.model_folder(model)
+        view = parent / result.recipe
+        texts = _texts(result, deploy, samples, about)
+        if read_json(parent / OWNER) == _owner(model) and _is_there(view, texts, deploy):
+            return view
         parent.mkdir(parents=True, exist_ok=True)
         _own(parent, model)
-        view = parent / result.recipe
         for leftover in parent.glob(f".{result.recipe}.*"):
             remove_tree(leftover)
         fresh = parent / f".{result.recipe}.{uuid.uuid4().hex[:8]}"
         fresh.mkdir()
         try:
             _link_tree(deploy.files, fresh / DEPLOY)
-            if result.status == "failed":
-                reasons = [f"{gate.name}: {gate.reason}" for gate in failed(result.gates)]
-                text = "Don't ship this: a gate failed.\n" + "\n".join(reasons) + "\n"
-                write_synced(fresh / DEPLOY / REJECTED, text)
-            write_synced(fresh / RESULT, result.model_dump_json(indent=2) + "\n")
-            write_synced(fresh / MEASUREMENTS, "".join(json.dumps(sample) + "\n" for sample in samples))
-            files = _files(fresh, deploy)
-            write_synced(fresh / MANIFEST, json.dumps({**about, "files": files}, indent=1) + "\n")
+            for name, text in texts.items():
+                write_synced(fresh / name, text)
             sync_tree(fresh)
             _exchange(fresh, view)
             sync_folder(parent)
@@ -103,11 +100,53 @@ class Views:
         return view
 
 
+def _texts(
+    result: RunResult, deploy: Artifact, samples: Iterable[Mapping[str, Any]], about: Mapping[str, Any]
+) -> dict[str, str]:
+    """What a view holds beside what the package made, by name; the manifest lists every file with SHA-256 and size."""
+    texts = {
+        RESULT: result.model_dump_json(indent=2) + "\n",
+        MEASUREMENTS: "".join(json.dumps(sample) + "\n" for sample in samples),
+    }
+    if result.status == "failed":
+        reasons = [f"{gate.name}: {gate.reason}" for gate in failed(result.gates)]
+        texts[f"{DEPLOY}/{REJECTED}"] = "Don't ship this: a gate failed.\n" + "\n".join(reasons) + "\n"
+    files = {name: {"sha256": digest_text(text), "size": len(text.encode())} for name, text in texts.items()}
+    files |= {
+        f"{DEPLOY}/{name}": {"sha256": entry.sha256, "size": entry.size}
+        for name, entry in deploy.manifest.files.items()
+    }
+    return texts | {MANIFEST: json.dumps({**about, "files": dict(sorted(files.items()))}, indent=1) + "\n"}
+
+
+def _is_there(view: Path, texts: Mapping[str, str], deploy: Artifact) -> bool:
+    """Whether a view is already what it would be written as: its texts word for word, the rest by size and time."""
+    made = {f"{DEPLOY}/{name}": deploy.files / name for name in deploy.manifest.files}
+    try:
+        there = {path.relative_to(view).as_posix() for path in view.rglob("*") if not path.is_dir()}
+        return (
+            there == texts.keys() | made.keys()
+            and all((view / name).read_bytes() == text.encode() for name, text in texts.items())
+            and all(_stamp(view / name) == _stamp(source) for name, source in made.items())
+        )
+    except OSError:
+        return False
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _owner(model: ModelSource) -> dict[str, str]:
+    return {"source": model.text, "identity": model.identity}
+
+
 def _own(folder: Path, model: ModelSource) -> None:
     """Say whose folder this is, as the model is now: written whole or not at all."""
     owner = folder / OWNER
     fresh = owner.with_name(f"{OWNER}.{uuid.uuid4().hex[:8]}")
-    write_synced(fresh, json.dumps({"source": model.text, "identity": model.identity}))
+    write_synced(fresh, json.dumps(_owner(model)))
     fresh.replace(owner)
 
 
@@ -129,17 +168,6 @@ def _link_tree(source: Path, destination: Path) -> None:
         except OSError:
             shutil.copy2(path, target)
     destination.mkdir(parents=True, exist_ok=True)
-
-
-def _files(fresh: Path, deploy: Artifact) -> dict[str, dict[str, Any]]:
-    """Every file of the view with SHA-256 and size in bytes; the artifact's own digests are not computed again."""
-    known = {f"{DEPLOY}/{name}": entry for name, entry in deploy.manifest.files.items()}
-    found: dict[str, dict[str, Any]] = {}
-    for path in sorted(item for item in fresh.rglob("*") if item.is_file()):
-        name = path.relative_to(fresh).as_posix()
-        sha256 = known[name].sha256 if name in known else digest_file(path)
-        found[name] = {"sha256": sha256, "size": path.stat().st_size}
-    return found
 
 
 def _exchange(fresh: Path, view: Path) -> None:

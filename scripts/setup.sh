@@ -85,7 +85,7 @@ if ! .venv/bin/python -m pip --disable-pip-version-check --no-input install -qq 
     echo "  try: .venv/bin/python -m pip config list  (says which index, proxy and certificate pip uses)" >&2
     exit 4
 fi
-# Every command starts in a third of the time where bytecode is there, and some environments forbid Python to write it.
+# Every command starts in half the time where bytecode is there, and some environments forbid Python to write it.
 env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -m invoke plan >/dev/null 2>&1 || true
 fingerprint .venv/bin/python >"$stamp.new"
 mv "$stamp.new" "$stamp"

@@ -133,3 +133,26 @@ def test_clean_takes_what_no_result_refers_to(tmp_path: Path, monkeypatch: pytes
     everything = cleaning.find(project, catalog, everything=True, older_than_days=0)
     cleaning.remove(everything, project)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_already_is_not_written_again(tmp_path: Path) -> None:
+    made = artifact(tmp_path)
+    first, again = (Views(tmp_path).write(MODEL, result(), made, [], {}).stat().st_ino for _ in range(2))
+    assert first == again
+
+
+@pytest.mark.parametrize("name", ["result.json", "measurements.jsonl", "manifest.json", "deploy/model.onnx"])
+def test_what_somebody_changed_in_a_view_is_put_right(tmp_path: Path, name: str) -> None:
+    folder = write(tmp_path)
+    right = (folder / name).read_bytes()
+    (folder / name).unlink()
+    (folder / name).write_bytes(right[:-1] + b"?")
+    write(tmp_path)
+    assert (folder / name).read_bytes() == right
+
+
+def test_what_somebody_added_to_a_view_goes(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    (folder / "deploy" / "notes.txt").write_text("mine")
+    write(tmp_path)
+    assert not (folder / "deploy" / "notes.txt").exists()
