@@ -11,8 +11,8 @@ import sys
 from invoke.context import Context
 from invoke.tasks import task
 
-# Invoke has Python write no bytecode, for the sake of small task files. Ours imports a program, which starts in half the
-# time with it.
+# Invoke has Python write no bytecode, for the sake of small task files. Ours imports a program, which starts in half
+# the time with it.
 sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 
 TARGET = "one target, several with commas, or all; left out: the recipe's own"
