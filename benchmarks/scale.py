@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.figures import Figure
-from benchmarks.processes import ROOT, own_peak_bytes
+from benchmarks.figures import Figure, markdown
+from benchmarks.processes import own_peak_bytes, succeeded, timed
 from portwright.digests import DigestMemory
 from portwright.project import this_project
 from portwright.recipe import Recipe
@@ -26,15 +26,9 @@ PLAN_MB = 500
 
 
 def figures(repeats: int) -> Iterator[Figure]:
-    """Each repeat in a fresh process."""
-    found = [
-        json.loads(
-            subprocess.run(
-                [sys.executable, "-m", "benchmarks.scale"], cwd=ROOT, check=True, stdout=subprocess.PIPE
-            ).stdout
-        )
-        for _ in range(repeats)
-    ]
+    """Each repeat in a fresh process, whose peak is its own."""
+    once = [sys.executable, "-m", "benchmarks.scale", "--once"]
+    found = [json.loads(succeeded(timed(once), "planning").out) for _ in range(repeats)]
     what = f"plan of {RECIPES} recipes on each of {len(TARGETS)} targets"
     note = f"{found[0]['calls']:,} different stage calls"
     yield Figure(name=what, unit="s", ours=[item["seconds"] for item in found], limit=PLAN_S, note=note)
@@ -48,8 +42,8 @@ def variants(recipe: Recipe, count: int) -> Iterator[Recipe]:
         yield recipe.model_copy(update={"name": f"{recipe.name}-{number}", "evaluation": evaluation})
 
 
-def main() -> None:
-    """Plan them all, and print what that took as JSON."""
+def once() -> dict[str, float]:
+    """Plan them all; what that took."""
     catalog = load_catalog(this_project())
     chosen = catalog.recipes_for([catalog.targets[name] for name in TARGETS], None)
     model = parse_model("synthetic:bert-base?seed=0", "main", DigestMemory(Path(os.devnull)))
@@ -62,7 +56,15 @@ def main() -> None:
     plans = plans_for(catalog, wanted, "docker")
     keys = {call.key for plan in plans for call in plan.calls}
     seconds = time.perf_counter() - started
-    print(json.dumps({"seconds": seconds, "mb": own_peak_bytes() / 1e6, "plans": len(plans), "calls": len(keys)}))
+    return {"seconds": seconds, "mb": own_peak_bytes() / 1e6, "plans": len(plans), "calls": len(keys)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--once", action="store_true", help="plan in this process, and print JSON")
+    given = parser.parse_args()
+    print(json.dumps(once()) if given.once else markdown(list(figures(given.repeats))))
 
 
 if __name__ == "__main__":

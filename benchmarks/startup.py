@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
-from benchmarks.figures import Figure
+from benchmarks.figures import Figure, markdown
 from benchmarks.processes import INVOKE, succeeded, timed
 
 LIST_S = 0.3
@@ -34,3 +35,15 @@ def figures(repeats: int, run: Sequence[str]) -> Iterator[Figure]:
             limit=limit,
             note=f"{min(cost.cpu_s for cost in costs):.2f} CPU s",
         )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("run", nargs="+", help="the run whose no-op is timed, after --: -- run --target=all …")
+    given = parser.parse_args()
+    print(markdown(list(figures(given.repeats, given.run))))
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -69,8 +68,13 @@ class Planner:
         inputs: dict[str, CallInput] = {role: roles[role] for role in stage_of.inputs}
         inputs |= {role: roles[role] for role in stage_of.optional_inputs if role in roles}
         shape = (recipe.input.batch_size, recipe.input.sequence_length) if stage_of.shaped else ()
-        asked = json.dumps(given) if given else ""
-        same = (stage, execution, shape, asked, *((role, item.identity) for role, item in inputs.items()))
+        same = (
+            stage,
+            execution,
+            shape,
+            repr(given) if given else "",
+            *((role, item.identity) for role, item in inputs.items()),
+        )
         if same not in self._calls:
             self._calls[same] = self._new_call(recipe, execution, stage, given, inputs)
         return self._calls[same]

@@ -28,6 +28,8 @@ _MENTION = re.compile(
 _NAME = re.compile(r"[A-Za-z_0-9]+")
 FILLED_BY_SHAPE = ("batch_size", "sequence_length")
 FILLED_BY_RUNTIME = ("runtime", "device")
+_FILLED: dict[tuple[type, str], dict[str, Any]] = {}
+"""Parameters with their defaults, by what was given: most calls of a plan are given what others are."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,12 @@ class Declaration:
 
     def fill(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters as JSON values, defaults filled in; pydantic.ValidationError where one is wrong."""
-        return dict(_filled(self.stage.params, json.dumps(dict(given))))
+        asked = self.stage.params, repr(given)
+        if asked not in _FILLED:
+            # Through JSON: strict mode takes a list for a tuple, and an object for a dataclass, only there.
+            filled = self.adapter().validate_json(json.dumps(dict(given)))
+            _FILLED[asked] = self.adapter().dump_python(filled, mode="json")
+        return dict(_FILLED[asked])
 
 
 class StageLibrary:
@@ -162,15 +169,6 @@ def _mentions(path: Path) -> tuple[str, ...]:
 @cache
 def _module(name: str) -> ModuleType:
     return importlib.import_module(name)
-
-
-@cache
-def _filled(params: type, given: str) -> Mapping[str, Any]:
-    """All parameters of a JSON object's; cached, since most calls of a plan are given what others are."""
-    adapter = _adapter(params)
-    # Through JSON: strict mode takes a list for a tuple, and an object for a dataclass, only there.
-    dumped: dict[str, Any] = adapter.dump_python(adapter.validate_json(given), mode="json")
-    return dumped
 
 
 @cache

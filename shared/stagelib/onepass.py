@@ -33,11 +33,14 @@ from nncf.common.tensor_statistics.statistics import MeanTensorStatistic, MinMax
 from nncf.openvino.graph.model_utils import remove_friendly_name_duplicates
 from nncf.openvino.graph.transformations.commands import OVTargetPoint
 from nncf.openvino.statistics.collectors import OVMaxReducer, OVMinReducer
-from nncf.quantization.algorithms.pipeline import Pipeline, collect_statistics
+from nncf.quantization.algorithms.pipeline import Pipeline
 from nncf.quantization.algorithms.post_training.pipeline import create_ptq_pipeline
 from nncf.quantization.algorithms.smooth_quant.algorithm import SHAPE_BRANCH_KEY, STATISTIC_BRANCH_KEY, SmoothQuant
 from nncf.tensor import Tensor
 from numpy.typing import NDArray
+
+from stagelib import nncfstatistics
+from stagelib.api import cpu_count
 
 Floats = NDArray[np.float32]
 EXTREMES = "extremes"
@@ -134,7 +137,7 @@ def _pass(sketch: Pipeline, draft: Any, dataset: Any) -> tuple[dict[str, _Seen],
     for name, collector in watched.items():
         target = OVTargetPoint(TargetType.POST_LAYER_OPERATION, name, 0)
         points.add_statistic_point(StatisticPoint(target, collector, EXTREMES))
-    collect_statistics(points, draft, graph, dataset)
+    nncfstatistics.collect(points, draft, graph, dataset, cpu_count())
     return {name: _seen(collector, scales[name]) for name, collector in watched.items()}, collected
 
 
