@@ -11,7 +11,7 @@ from portwright.board import Board
 from portwright.calls import StageCall
 from portwright.devices import Access
 from portwright.engines.base import Engine
-from portwright.errors import PortwrightError
+from portwright.errors import PortwrightError, StoreError
 from portwright.maker import Maker, Order
 from portwright.needs import PREPARING, Needs, model_bytes
 from portwright.peaks import Peaks
@@ -77,7 +77,14 @@ class Executor:
             self._workers.stop(self._engine.stop)
             raise
         finally:
+            self._save_peaks()
+
+    def _save_peaks(self) -> None:
+        """Failing to is worth a word and no more: it must take the place of no result, and of no other error."""
+        try:
             self._peaks.save()
+        except StoreError as error:
+            self._board.line(f"what stages took is not remembered: {error.message}: {error.why}")
 
     def _open_work(self, work: Work) -> None:
         """Look for what is there already, and have the scheduler wait with the rest."""

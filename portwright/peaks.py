@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from portwright.disk import writing
+from portwright.disk import storage_error
 from portwright.locks import held
 
 PEAKS = "peaks.json"
@@ -46,14 +47,19 @@ class Peaks:
             self._known[name] = self._fresh[name] = max(peak, int(self._known.get(name, 0) * FADING))
 
     def save(self, waiting: Callable[[], None] = lambda: None) -> None:
-        """Write what was seen, beside what other runs wrote meanwhile."""
+        """Write what was seen, beside what other runs wrote meanwhile; StoreError where the disk refuses."""
         if not self._fresh:
             return
-        with writing(self._path), held(self._path.with_suffix(".lock"), waiting):
+        beside = self._path.with_name(f"{PEAKS}.{os.getpid()}")
+        with held(self._path.with_suffix(".lock"), waiting):
             known = self._read() | self._fresh
-            beside = self._path.with_name(f"{PEAKS}.{os.getpid()}")
-            beside.write_bytes(_ADAPTER.dump_json(dict(sorted(known.items())), indent=1))
-            beside.replace(self._path)
+            try:
+                beside.write_bytes(_ADAPTER.dump_json(dict(sorted(known.items())), indent=1))
+                beside.replace(self._path)
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    beside.unlink(missing_ok=True)
+                raise storage_error(self._path, error) from error
         self._fresh = {}
 
     def _read(self) -> dict[str, int]:

@@ -43,10 +43,12 @@ class Workers(Generic[T]):
     def stop(self, kill: Callable[[], None]) -> None:
         """Have all end, with `kill` for those that wait, and wait until they have cleaned up."""
         self._stopping.set()
-        kill()
-        until = time.monotonic() + STOP_S
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
+        try:
+            kill()
+        finally:
+            until = time.monotonic() + STOP_S
+            for thread in self._threads:
+                thread.join(max(0.0, until - time.monotonic()))
 
     def go_on(self) -> None:
         """InterruptedRunError where all is to end: a worker's thread calls this wherever it can."""

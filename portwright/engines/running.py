@@ -36,12 +36,13 @@ class Running:
             self._check()
 
     def stop(self) -> None:
-        """Kill what runs, and let nothing else start."""
+        """Kill what runs, and let nothing else start. What one of them raises is raised when all were told."""
         with self._lock:
             self._stopped = True
             kills = list(self._kills.values())
-        for kill in kills:
-            kill()
+        with contextlib.ExitStack() as stack:
+            for kill in kills:
+                stack.callback(kill)
 
     def _check(self) -> None:
         if self._stopped:

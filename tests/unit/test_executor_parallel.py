@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import _thread
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from portwright.errors import EngineError, StageFailedError
 from portwright.executor import End, Executor, Work
 from portwright.locks import held, machine_wide
 from portwright.maker import MEASURING
-from portwright.peaks import Peaks
+from portwright.peaks import PEAKS, Peaks
 from portwright.shelf import Shelf
+from portwright.workers import Workers
 from support.pretend import PROJECT, TWO_CORES, PretendEngine, execute, plan_of
 
 SOON_S = 20
@@ -133,6 +135,24 @@ def test_what_stages_took_is_remembered(tmp_path: Path, plans: dict[str, RecipeP
     assert Peaks(tmp_path / "artifacts").of("read_data", 0) == 1
 
 
+@pytest.mark.parametrize("error", [None, ZeroDivisionError])
+def test_a_memory_that_cannot_be_written_hides_no_end(
+    tmp_path: Path,
+    plans: dict[str, RecipePlan],
+    capsys: pytest.CaptureFixture[str],
+    error: type[BaseException] | None,
+) -> None:
+    def meanwhile(job: Job) -> None:
+        if error and job.stage == "benchmark":
+            raise error
+
+    (tmp_path / "artifacts" / PEAKS).mkdir(parents=True)
+    with pytest.raises(error) if error else nullcontext():
+        ends = execute(tmp_path, PretendEngine(meanwhile), calls(plans))
+        assert all(isinstance(end, list) for end in ends.values())
+    assert "what stages took is not remembered" in capsys.readouterr().err
+
+
 @contextmanager
 def ends_soon() -> Iterator[None]:
     """Everything in it is over, with no thread left, long before the time that ending may take."""
@@ -163,6 +183,27 @@ def test_what_is_no_error_of_ours_ends_everything(
     assert list((tmp_path / "artifacts" / "store").glob("*/*")) == []
     # The next run goes on.
     assert isinstance(execute(tmp_path, PretendEngine(), calls(plans))["second"], list)
+
+
+def test_an_engine_that_cannot_be_stopped_hides_no_thread() -> None:
+    workers: Workers[None] = Workers()
+    gone = threading.Event()
+
+    def job() -> None:
+        try:
+            while not gone.wait(0.01):
+                workers.go_on()
+        finally:
+            time.sleep(0.1)  # it has something to clean up
+            gone.set()
+
+    def kill() -> None:
+        raise ZeroDivisionError
+
+    workers.start("one", job)
+    with pytest.raises(ZeroDivisionError):
+        workers.stop(kill)
+    assert gone.is_set()
 
 
 def test_a_run_that_waits_for_another_can_be_ended(tmp_path: Path, plans: dict[str, RecipePlan]) -> None:

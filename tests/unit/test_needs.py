@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from portwright.calls import StageCall
+from portwright.errors import StoreError
 from portwright.needs import Needs, model_bytes
 from portwright.peaks import FADING, MARGIN, PEAKS, Peaks
 from portwright.project import this_project
@@ -98,3 +99,12 @@ def test_a_damaged_file_is_no_memory_and_no_error(tmp_path: Path, text: str) -> 
     peaks.saw("export", SIZE, 5)
     peaks.save()
     assert Peaks(tmp_path).of("export", SIZE) == int(5 * MARGIN)
+
+
+def test_what_cannot_be_written_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / PEAKS).mkdir()
+    peaks = Peaks(tmp_path)
+    peaks.saw("export", SIZE, 5)
+    with pytest.raises(StoreError, match="can't write"):
+        peaks.save()
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == [PEAKS]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from portwright.engines.running import Running
@@ -26,3 +28,16 @@ def test_nothing_starts_after_the_end() -> None:
     running.stop()
     with pytest.raises(InterruptedRunError), running.holding(lambda: None):
         pytest.fail("it started")
+
+
+def test_one_that_cannot_be_killed_keeps_no_other_alive() -> None:
+    running = Running()
+    killed: list[str] = []
+
+    def stuck() -> None:
+        raise ConnectionError
+
+    first, last = (partial(killed.append, name) for name in ("first", "last"))
+    with running.holding(first), running.holding(stuck), running.holding(last), pytest.raises(ConnectionError):
+        running.stop()
+    assert sorted(killed) == ["first", "last"]
