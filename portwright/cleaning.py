@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 from portwright.disk import make_removable, read_json, storage_error
 from portwright.project import Project
@@ -50,7 +51,7 @@ def find(project: Project, catalog: Catalog, *, everything: bool, older_than_day
     root = project.artifacts
     if everything:
         # By name: the folder may hold things that aren't ours.
-        return [_removable(root / name, "all of") for name in OURS if (root / name).exists()]
+        return list(_whole([root / name for name in OURS if (root / name).exists()], "all of"))
     store = Store(root)
     newest = time.time() - older_than_days * DAY_S
     keys = _unreferred(store, _referred(root), newest if older_than_days else None)
@@ -63,7 +64,7 @@ def find(project: Project, catalog: Catalog, *, everything: bool, older_than_day
         for path in sorted((root / "venvs").glob("*/"))
         if path.name not in current and path.name.rpartition("-")[0] not in kept
     ]
-    return found + [_removable(path, "virtual environment") for path in stale if _touched(path) <= newest]
+    return [*found, *_whole([path for path in stale if _touched(path) <= newest], "virtual environment")]
 
 
 def remove(found: list[Removable], project: Project) -> None:
@@ -74,8 +75,8 @@ def remove(found: list[Removable], project: Project) -> None:
             store.remove(item.key)
             continue
         try:
+            make_removable(item.path)
             if item.path.is_dir():
-                make_removable(item.path)
                 shutil.rmtree(item.path)
             for path in (item.path, item.path.with_suffix(".log"), item.path.with_suffix(".lock")):
                 path.unlink(missing_ok=True)
@@ -109,12 +110,12 @@ def _artifacts(store: Store, keys: Sequence[str]) -> Iterator[Removable]:
     Only manifests are read, each once, and one look is taken at each shared file, however many artifacts hold it.
     """
     sizes = [store.sizes(key) for key in keys]
-    going = Counter(digest for _, shared in sizes for digest in shared)
+    going = Counter(digest for _, shared in sizes for digest, _ in shared)
     staying = {digest for digest, number in going.items() if store.pool.links(digest) > number}
     for key, (own, shared) in zip(keys, sizes, strict=True):
-        going.subtract(shared.keys())
-        freed = sum(size for digest, size in shared.items() if not going[digest] and digest not in staying)
-        yield Removable(path=store.path(key), what="artifact", key=key, size=own + freed)
+        going.subtract(digest for digest, _ in shared)
+        last = {digest: size for digest, size in shared if not going[digest] and digest not in staying}
+        yield Removable(path=store.path(key), what="artifact", key=key, size=own + sum(last.values()))
 
 
 def _orphans(store: Store) -> Iterator[Removable]:
@@ -131,9 +132,18 @@ def _referred(root: Path) -> set[str]:
     return keys
 
 
-def _removable(path: Path, what: str) -> Removable:
-    files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file() and not item.is_symlink()]
-    return Removable(path=path, what=what, size=sum(item.stat().st_size for item in files))
+def _whole(paths: Sequence[Path], what: str) -> Iterator[Removable]:
+    """Files and folders with all in them; a file of several names is freed with the last of these, if that goes too."""
+    names_left: dict[tuple[int, int], int] = {}
+    for path in paths:
+        size = 0
+        for item in [path] if path.is_file() else path.rglob("*"):
+            stat = item.lstat()
+            if S_ISREG(stat.st_mode):
+                file = stat.st_dev, stat.st_ino
+                names_left[file] = names_left.get(file, stat.st_nlink) - 1
+                size += 0 if names_left[file] else stat.st_size
+        yield Removable(path=path, what=what, size=size)
 
 
 def _touched(path: Path) -> float:

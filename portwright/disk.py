@@ -48,9 +48,9 @@ def remove_tree(path: Path) -> None:
 
 
 def make_removable(path: Path) -> None:
-    """Windows removes no file that is read-only, and artifacts are; elsewhere this does nothing."""
+    """Windows removes no file that is read-only, and artifacts are: a file, or all in a folder. Elsewhere nothing."""
     if sys.platform == "win32":
-        for item in path.rglob("*"):
+        for item in (path, *path.rglob("*")):
             with contextlib.suppress(OSError):
                 item.chmod(WRITABLE)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from portwright.digests import digest_file
-from portwright.disk import sync_file
+from portwright.disk import make_removable, sync_file
 
 FOLDER = "blobs"
 SHARED_BYTES = 64 << 10
@@ -51,6 +51,7 @@ class Pool:
             stat = path.stat()
             if stat.st_nlink > 1:
                 return 0
+            make_removable(path)
             path.unlink()
         except FileNotFoundError:
             return 0

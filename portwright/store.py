@@ -214,16 +214,15 @@ class Store:
                 with os.scandir(shard.path) as entries:
                     yield from (entry.name for entry in entries)
 
-    def sizes(self, key: str) -> tuple[int, dict[str, int]]:
-        """Bytes of an artifact's own files, and of those that may be shared, by digest, as the manifest has them."""
+    def sizes(self, key: str) -> tuple[int, list[tuple[str, int]]]:
+        """Bytes of an artifact's own files; digest and bytes of each that may be shared, as the manifest has them."""
         try:
             manifest = json.loads((self.path(key) / MANIFEST).read_bytes())
             listed = [(str(entry["sha256"]), int(entry["size"])) for entry in manifest["files"].values()]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return 0, {}  # a damaged one: it can still be removed
-        return sum(size for _, size in listed if size < SHARED_BYTES), {
-            digest: size for digest, size in listed if size >= SHARED_BYTES
-        }
+            return 0, []  # a damaged one: it can still be removed
+        shared = [(digest, size) for digest, size in listed if size >= SHARED_BYTES]
+        return sum(size for _, size in listed if size < SHARED_BYTES), shared
 
     def remove(self, key: str) -> None:
         """Take an artifact out, with what only it held; half a removal is never visible.
@@ -233,7 +232,7 @@ class Store:
         _, shared = self.sizes(key)
         self._discard(self.path(key))
         (self._locks / f"{key}.lock").unlink(missing_ok=True)
-        for digest in shared:
+        for digest in {digest for digest, _ in shared}:
             self.pool.release(digest)
 
     def _discard(self, folder: Path) -> None:

@@ -205,6 +205,36 @@ def test_a_file_is_freed_with_the_last_artifact_that_holds_it(tmp_path: Path, mo
     assert cleaning.find(project, catalog, everything=False, older_than_days=0) == []
 
 
+def test_what_an_artifact_holds_twice_is_freed_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTWRIGHT_ARTIFACTS", str(tmp_path))
+    make(Store(tmp_path), "one", weights=WEIGHTS, again=WEIGHTS)
+    project = Project(this_project().root)
+    [found] = cleaning.find(project, load_catalog(project), everything=False, older_than_days=0)
+    assert found.size == SHARED_BYTES + len("graph")
+
+
+def test_all_of_a_volume_is_no_more_than_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of several names is counted once, and not at all where one of its names stays."""
+    root = tmp_path / "artifacts"
+    monkeypatch.setenv("PORTWRIGHT_ARTIFACTS", str(root))
+    project = Project(this_project().root)
+    catalog = load_catalog(project)
+    store = Store(root)
+    one = make(store, "one", weights=WEIGHTS, more=OTHER)
+    make(store, "two", weights=WEIGHTS)
+    (root / "runs").mkdir()
+    os.link(one.files / "weights", root / "runs" / "weights")
+    os.link(one.files / "more", tmp_path / "mine")
+    found = cleaning.find(project, catalog, everything=True, older_than_days=0)
+    kept = {root / name for name in ("store", "blobs", "runs")}
+    small = sum(
+        path.stat().st_size for path in (root / "store").rglob("*") if path.is_file() and path.stat().st_nlink == 1
+    )
+    assert sum(item.size for item in found if item.path in kept) == SHARED_BYTES + small
+    cleaning.remove(found, project)
+    assert (tmp_path / "mine").read_bytes() == OTHER
+
+
 def test_clean_finds_what_a_killed_run_left_in_the_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORTWRIGHT_ARTIFACTS", str(tmp_path))
     project = Project(this_project().root)
