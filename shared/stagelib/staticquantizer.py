@@ -90,6 +90,12 @@ def _extremes(model: Path, feeds: Feeds, kinds: frozenset[str]) -> TensorsData:
     """Smallest and largest of every tensor, taken inside the graph."""
     path = model.with_name("instrumented.onnx")
     names, outputs = extremes.instrument(model, kinds, path)
+    if not names:
+        # Asked for no output, a session gives all of them.
+        raise StageError(
+            f"there is nothing to quantize: the graph has none of {', '.join(sorted(kinds))}",
+            hint="name operators of this model in op_types",
+        )
     session = _session(path, _running())
     seen = np.full((len(names), 2), (np.inf, -np.inf), dtype=np.float32)
     for feed in feeds:

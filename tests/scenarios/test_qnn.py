@@ -127,6 +127,13 @@ def test_products_of_activations_stay_in_float_where_that_is_asked(bench: Bench)
     assert bench.quantized({**both, "only_constant_weights": True}).facts["operators_in_float"]["MatMul"] == 4
 
 
+def test_operators_that_the_graph_has_none_of_are_named(bench: Bench) -> None:
+    kind, message, hint = bench.quantized({"op_types": ["Conv"]}).failure
+    assert kind == "stage"
+    assert "nothing to quantize: the graph has none of Conv" in message
+    assert "op_types" in hint
+
+
 def test_each_chip_gets_one_piece_with_its_stamp(bench: Bench, compiled: Finished) -> None:
     info = ModelInfo.read(compiled.output)
     assert (info.format, info.entry) == ("qnn_context", "sc8380xp_ctx.onnx")
