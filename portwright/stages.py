@@ -23,7 +23,7 @@ from stagelib.api import Stage
 # `stagelib.a.b`, with the names it imports where an import follows, in parentheses or on one (continued) line. Parsing
 # every file for its syntax tree would take most of a plan's time; a mention too many costs a stage nothing but a rerun.
 _MENTION = re.compile(
-    r"\b(stagelib(?:\.[A-Za-z_0-9]+)*)(?:[ \t]+import\b(?:[ \t]|\\\n)*(\([^)]*\)|(?:[^\n;\\]|\\\n)*))?"
+    r"\b(stagelib(?:\.[A-Za-z_0-9]+)*)(?:[ \t]+import\b(?:[ \t]|\\\n)*(\((?:#[^\n]*|[^#)])*\)|(?:[^\n;\\]|\\\n)*))?"
 )
 _NAME = re.compile(r"[A-Za-z_0-9]+")
 FILLED_BY_SHAPE = ("batch_size", "sequence_length")
@@ -139,7 +139,7 @@ class StageLibrary:
             if path is None or module in files:
                 continue
             files[module] = path
-            pending.extend(_mentions(path))
+            pending.extend(_mentions(path, self._digest(path)))
         return files
 
     def packed(self, *modules: str) -> dict[str, Path]:
@@ -158,8 +158,12 @@ class StageLibrary:
 
 
 @cache
-def _mentions(path: Path) -> tuple[str, ...]:
-    """Names of stagelib that a file mentions: its imports, and strings as in `python -m stagelib.worker`."""
+def _mentions(path: Path, digest: str) -> tuple[str, ...]:
+    """Names of stagelib that a file mentions: its imports, and strings as in `python -m stagelib.worker`.
+
+    Cached for a file as it is: `digest` is its content's.
+    """
+    del digest
     found: set[str] = set()
     for module, names in _MENTION.findall(path.read_text()):
         found |= {module} | {f"{module}.{name}" for name in _NAME.findall(names)}

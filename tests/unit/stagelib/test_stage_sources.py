@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from portwright.digests import digest_file
 from portwright.project import this_project
 from portwright.stages import StageLibrary, _mentions
 
@@ -41,6 +42,20 @@ def test_the_baseline_s_runtime_is_part_of_what_it_is_compared_in(tmp_path: Path
     assert before != StageLibrary(shared).source_digest(module)
 
 
+def test_an_import_that_is_added_counts_at_once(tmp_path: Path) -> None:
+    """Also in one process, for which a file that was read once is not read again unless it changed."""
+    (tmp_path / "stagelib").mkdir()
+    for name, text in (("one", ""), ("two", "A = 1\n")):
+        (tmp_path / "stagelib" / f"{name}.py").write_text(text)
+    assert set(StageLibrary(tmp_path).sources("stagelib.one")) == {"stagelib.one"}
+    (tmp_path / "stagelib" / "one.py").write_text("from stagelib.two import A\n")
+    assert set(StageLibrary(tmp_path).sources("stagelib.one")) == {"stagelib.one", "stagelib.two"}
+
+
+def mentions(path: Path) -> set[str]:
+    return set(_mentions(path, digest_file(path)))
+
+
 def syntax_says(path: Path) -> set[str]:
     """Modules of stagelib that a file imports or names in a string, by its syntax tree."""
     found: set[str] = set()
@@ -58,13 +73,14 @@ def test_no_import_is_overlooked() -> None:
     library = StageLibrary(SHARED)
     for path in SHARED.glob("stagelib/**/*.py"):
         said = {name for name in syntax_says(path) if name in library._files}
-        assert said <= set(_mentions(path)), path
+        assert said <= mentions(path), path
 
 
 @pytest.mark.parametrize(
     "text",
     [
         "from stagelib import (\n    a,  # why\n    b as c,\n)\n",
+        "from stagelib import (  # these (and no others)\n    a,  # first)\n    b,\n)\n",
         "if x: from stagelib import a, b\n",
         "from stagelib import a, \\\n    b\n",
         "import os, stagelib.a; import stagelib.b as c\n",
@@ -74,7 +90,7 @@ def test_no_import_is_overlooked() -> None:
 def test_imports_are_found_however_they_are_written(tmp_path: Path, text: str) -> None:
     path = tmp_path / "module.py"
     path.write_text(text)
-    assert {"stagelib.a", "stagelib.b"} <= set(_mentions(path))
+    assert {"stagelib.a", "stagelib.b"} <= mentions(path)
 
 
 def imported_at_the_top(module: str) -> Iterator[str]:
