@@ -66,5 +66,10 @@ def _spread(samples: Sequence[float], unit: str) -> str:
     """The median, and from where to where the samples go."""
     if not samples:
         return ""
-    middle = f"{statistics.median(samples):.3g} {unit}"
-    return middle if len(samples) == 1 else f"{middle} ({min(samples):.3g} to {max(samples):.3g})"
+    middle = f"{_short(statistics.median(samples))} {unit}".rstrip()
+    return middle if len(samples) == 1 else f"{middle} ({_short(min(samples))} to {_short(max(samples))})"
+
+
+def _short(value: float) -> str:
+    """Three digits, and whole numbers from a hundred on."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004

@@ -1,20 +1,16 @@
 """What the images weigh, what a build costs and what a container adds to a stage: `python -m benchmarks.images`.
 
-Four tables, each figure beside its limit: size of every image that is built, and whether they share their base layer;
-seconds to build one toolchain anew after an edit of its lock, with the package cache warm; seconds of a build with
-nothing to do; and what the host sees of a stage less what the stage itself took. Times are of this machine and of its
-load, which is printed: the least of several is the figure, the spread stands beside it. Needs a Docker engine.
+Each figure beside its limit: size of every image that is built, and whether they share their base layer; what the host
+sees of a stage less what the stage itself took; seconds of a build with nothing to do; and seconds to build a toolchain
+anew after an edit of its lock, with the package cache warm. Times are of this machine and its load, which is printed;
+the median of several is the figure, the spread stands beside it. Needs a Docker engine.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
 import shutil
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.figures import Figure, markdown
+from benchmarks.processes import INVOKE, succeeded, timed
 from portwright.engines.base import Event, Job
 from portwright.engines.docker import DockerEngine
 from portwright.engines.docker_api import connect, engine_host
@@ -70,30 +68,9 @@ class Size:
     def limit_mb(self) -> float | None:
         return None if self.toolchain in APART else LIMITS_MB.get(self.toolchain, IMAGE_MB)
 
-    @property
-    def within(self) -> bool:
-        return self.limit_mb is None or self.size / MB < self.limit_mb
-
-
-@dataclass(frozen=True)
-class Times:
-    """Repeats of one measurement, in seconds of wall time, and the CPU seconds of this process and its children."""
-
-    name: str
-    seconds: tuple[float, ...]
-    cpu: float
-    limit: float
-
-    def __str__(self) -> str:
-        low, high, middle = min(self.seconds), max(self.seconds), statistics.median(self.seconds)
-        verdict = "met" if low < self.limit else "missed"
-        return (
-            f"{self.name:<28} {low:7.3f} {middle:7.3f} {high:7.3f} {len(self.seconds):3d} {self.cpu:7.2f} "
-            f"{self.limit:6.1f}  {verdict}"
-        )
-
-
-HEAD = f"{'seconds':<28} {'least':>7} {'median':>7} {'most':>7} {'n':>3} {'cpu':>7} {'limit':>6}"
+    def figure(self) -> Figure:
+        note = APART.get(self.toolchain, "")
+        return Figure(name=f"image {self.toolchain}", unit="MB", ours=[self.size / MB], limit=self.limit_mb, note=note)
 
 
 def sizes(client: docker.DockerClient, toolchains: dict[str, Toolchain]) -> list[Size]:
@@ -103,7 +80,7 @@ def sizes(client: docker.DockerClient, toolchains: dict[str, Toolchain]) -> list
     return [Size(name, int(attrs["Size"]), str(attrs["RootFS"]["Layers"][0])) for name, attrs in there.items()]
 
 
-def warm_rebuild(engine: DockerEngine, client: docker.DockerClient, toolchain: Toolchain, repeats: int) -> Times:
+def warm_rebuild(engine: DockerEngine, client: docker.DockerClient, toolchain: Toolchain, repeats: int) -> Figure:
     """Builds of a toolchain whose lock was edited, one edit each; the images they make are removed again."""
     with tempfile.TemporaryDirectory(prefix="portwright-bench-") as name:
         folder = Path(name) / toolchain.name
@@ -125,25 +102,17 @@ def warm_rebuild(engine: DockerEngine, client: docker.DockerClient, toolchain: T
         return measured(f"warm rebuild of {toolchain.name}", build, repeats, WARM_S)
 
 
-def unchanged(repeats: int) -> Times:
+def unchanged(repeats: int) -> Figure:
     """`invoke build` of all targets with every image there, as a user runs it."""
-    invoke = Path(sys.executable).with_name("invoke")
-
-    def build(_: int) -> float:
-        started = time.perf_counter()
-        subprocess.run(
-            [str(invoke), "build", "--target=all", "--engine=docker"],
-            cwd=this_project().root,
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
-        return time.perf_counter() - started
-
-    build(0)  # the first builds what is missing
-    return measured("unchanged build of all", build, repeats, UNCHANGED_S)
+    name = "unchanged build of all"
+    build = [*INVOKE, "build", "--target=all", "--engine=docker"]
+    succeeded(timed(build), "building what is missing")
+    costs = [succeeded(timed(build), name) for _ in range(repeats)]
+    note = f"{min(cost.cpu_s for cost in costs):.2f} CPU s"
+    return Figure(name=name, unit="s", ours=[cost.wall_s for cost in costs], limit=UNCHANGED_S, note=note)
 
 
-def overhead(client: docker.DockerClient, toolchain: Toolchain, repeats: int) -> list[Times]:
+def overhead(client: docker.DockerClient, toolchain: Toolchain, repeats: int) -> list[Figure]:
     """A stage that does nothing, through the engine, less the seconds that the stage says it took; and a bare container
     of the same image beside it, created, started, awaited and removed."""
     with tempfile.TemporaryDirectory(prefix="portwright-bench-") as name, _engine(Path(name), STAGE) as engine:
@@ -168,24 +137,20 @@ def overhead(client: docker.DockerClient, toolchain: Toolchain, repeats: int) ->
         stage(-1)  # the first asks the engine whether it sees this host's files
         return [
             measured("a container around a stage", stage, repeats, OVERHEAD_S),
-            measured("a bare container", bare, repeats, OVERHEAD_S),
+            measured("a bare container", bare, repeats),
         ]
 
 
-def measured(name: str, action: Callable[[int], float], repeats: int, limit: float) -> Times:
+def measured(name: str, action: Callable[[int], float], repeats: int, limit: float | None = None) -> Figure:
     """`action` returns its own seconds of wall time."""
-    before = _cpu()
-    seconds = tuple(action(turn) for turn in range(repeats))
-    return Times(name, seconds, (_cpu() - before) / repeats, limit)
+    before = time.process_time()
+    seconds = [action(turn) for turn in range(repeats)]
+    note = f"{(time.process_time() - before) / repeats:.2f} CPU s of the host's"
+    return Figure(name=name, unit="s", ours=seconds, limit=limit, note=note)
 
 
 def ignore(_: Event) -> None:
     """Events are for a board."""
-
-
-def _cpu() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def _job(folder: Path) -> Job:
@@ -218,14 +183,18 @@ def _engine(folder: Path, stage: str = "") -> Iterator[DockerEngine]:
         engine.close()
 
 
-def show_sizes(found: list[Size]) -> None:
-    print(f"{'image':<12} {'MB':>6} {'limit':>6}")
-    for size in sorted(found, key=lambda size: size.size):
-        limit = f"{size.limit_mb:6.0f}" if size.limit_mb else "  none"
-        verdict = APART.get(size.toolchain) or ("met" if size.within else "missed")
-        print(f"{size.toolchain:<12} {size.size / MB:6.0f} {limit}  {verdict}")
-    shared = {size.base for size in found if size.toolchain not in APART}
-    print(f"base layers under them, those apart not counted: {len(shared)}\n")
+def figures(client: docker.DockerClient, rebuild: list[str], repeats: int) -> Iterator[Figure]:
+    """Sizes, then times; `rebuild` names the toolchains to build anew."""
+    toolchains = load_toolchains(this_project().docker)
+    found = sorted(sizes(client, toolchains), key=lambda size: size.size)
+    yield from (size.figure() for size in found)
+    bases = {size.base for size in found if size.toolchain not in APART}
+    yield Figure(name="base layers under them, those apart not counted", unit="", ours=[len(bases)], limit=1)
+    yield from overhead(client, toolchains["ort"], 2 * repeats)
+    yield unchanged(repeats)
+    with tempfile.TemporaryDirectory(prefix="portwright-bench-") as name, _engine(Path(name)) as engine:
+        for toolchain in rebuild:
+            yield warm_rebuild(engine, client, toolchains[toolchain], repeats)
 
 
 def main() -> None:
@@ -235,20 +204,11 @@ def main() -> None:
         "--rebuild", default="ort,openvino", help="toolchains to build anew, with commas; empty for none"
     )
     options = parser.parse_args()
-    toolchains = load_toolchains(this_project().docker)
     client = connect(engine_host())
     try:
-        show_sizes(sizes(client, toolchains))
-        print(HEAD)
-        for times in overhead(client, toolchains["ort"], 2 * options.repeats):
-            print(times, flush=True)
-        print(unchanged(options.repeats), flush=True)
-        with tempfile.TemporaryDirectory(prefix="portwright-bench-") as name, _engine(Path(name)) as engine:
-            for toolchain in filter(None, options.rebuild.split(",")):
-                print(warm_rebuild(engine, client, toolchains[toolchain], options.repeats), flush=True)
-        print(
-            f"load of this machine now: {', '.join(f'{load:.1f}' for load in os.getloadavg())}, {os.cpu_count()} cores"
-        )
+        print(markdown(list(figures(client, list(filter(None, options.rebuild.split(","))), options.repeats))))
+        load = ", ".join(f"{load:.1f}" for load in os.getloadavg())
+        print(f"\nload of this machine now: {load}, {os.cpu_count()} cores")
     finally:
         client.close()
 

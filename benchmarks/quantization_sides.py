@@ -121,10 +121,11 @@ class _Session:
 
 def main(argv: Sequence[str]) -> None:
     if argv[0] == "similarity":
-        print(json.dumps(alike(Path(argv[1]), Path(argv[2]), [Path(name) for name in argv[3:]])))
+        found, reference, texts, *models = map(Path, argv[1:])
+        found.write_text(json.dumps(alike(reference, texts, models)))
         return
-    kind, side, model, texts, samples, output = argv
-    paths = (Path(model), Path(texts), int(samples), Path(output))
+    kind, side, model, rows, samples, output = argv
+    paths = (Path(model), Path(rows), int(samples), Path(output))
     if side == "ours":
         ours(kind, *paths)
     else:

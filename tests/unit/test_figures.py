@@ -21,6 +21,11 @@ def test_a_missed_limit_stands_in_the_table() -> None:
     assert "| plan | 0.8 s (0.7 to 0.9) |  |  | 0.5 (missed) | loaded |" in markdown([missed])
 
 
+def test_large_figures_are_whole_numbers() -> None:
+    assert "| image | 1,034 MB |" in markdown([Figure(name="image", unit="MB", ours=[1034.4])])
+    assert "| layers | 1 |" in markdown([Figure(name="layers", unit="", ours=[1])])
+
+
 def test_nothing_measured_is_no_figure() -> None:
     with pytest.raises(ValueError, match="nothing was measured"):
         Figure(name="plan", unit="s", ours=[])
