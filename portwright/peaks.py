@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -24,34 +22,31 @@ _ADAPTER = TypeAdapter(dict[str, int])
 
 
 class Peaks:
-    """`peaks.json` of a host volume: stage and size to bytes."""
+    """`peaks.json` of a host volume: stage and size to bytes. For one thread, the one that leads a run."""
 
     def __init__(self, root: Path) -> None:
         self._path = root / PEAKS
         self._known = self._read()
         self._fresh: dict[str, int] = {}
-        self._lock = threading.Lock()
 
     def of(self, stage: str, model_bytes: int) -> int | None:
         """Bytes to plan with for a stage on a model of about that size; None where none has been seen."""
-        with self._lock:
-            peak = self._known.get(_name(stage, model_bytes))
+        peak = self._known.get(_name(stage, model_bytes))
         return None if peak is None else int(peak * MARGIN)
 
     def saw(self, stage: str, model_bytes: int, peak: int) -> None:
         """Take note of what a stage took, in bytes; 0, of a system that doesn't say, is no note."""
         if peak <= 0:
             return
-        with self._lock:
-            name = _name(stage, model_bytes)
-            self._known[name] = self._fresh[name] = max(peak, int(self._known.get(name, 0) * FADING))
+        name = _name(stage, model_bytes)
+        self._known[name] = self._fresh[name] = max(peak, int(self._known.get(name, 0) * FADING))
 
-    def save(self, waiting: Callable[[], None] = lambda: None) -> None:
+    def save(self) -> None:
         """Write what was seen, beside what other runs wrote meanwhile; StoreError where the disk refuses."""
         if not self._fresh:
             return
         beside = self._path.with_name(f"{PEAKS}.{os.getpid()}")
-        with held(self._path.with_suffix(".lock"), waiting):
+        with held(self._path.with_suffix(".lock"), lambda: None):
             known = self._read() | self._fresh
             try:
                 beside.write_bytes(_ADAPTER.dump_json(dict(sorted(known.items())), indent=1))

@@ -68,13 +68,8 @@ class Planner:
         inputs: dict[str, CallInput] = {role: roles[role] for role in stage_of.inputs}
         inputs |= {role: roles[role] for role in stage_of.optional_inputs if role in roles}
         shape = (recipe.input.batch_size, recipe.input.sequence_length) if stage_of.shaped else ()
-        same = (
-            stage,
-            execution,
-            shape,
-            repr(given) if given else "",
-            *((role, item.identity) for role, item in inputs.items()),
-        )
+        asked = repr(given) if given else ""
+        same = (stage, execution, shape, asked, *((role, item.identity) for role, item in inputs.items()))
         if same not in self._calls:
             self._calls[same] = self._new_call(recipe, execution, stage, given, inputs)
         return self._calls[same]

@@ -10,6 +10,7 @@ from portwright.likeness import protocol_of
 from portwright.outcomes import Outcomes
 from portwright.result_parts import (
     accuracy_of,
+    checked_of,
     emulation_of,
     executed_of,
     half_range_of,
@@ -22,7 +23,6 @@ from portwright.result_parts import (
 )
 from portwright.results import (
     AllThreads,
-    Checked,
     DataRecord,
     FirstInference,
     LatencyMs,
@@ -67,11 +67,7 @@ def build_result(outcomes: Outcomes) -> RunResult:
         emulation=found.emulation,
         variants=tuple(variant for item in outcomes.chain for variant in item.facts.get("variants", ())),
         half_range=half_range_of(outcomes),
-        checked=tuple(
-            Checked(stage=item.call.stage, how=item.facts["checked"])
-            for item in outcomes.chain
-            if "checked" in item.facts
-        ),
+        checked=checked_of(outcomes),
         not_built=not_built_of(outcomes),
         gates=gates,
         size_bytes=found.size_bytes,
