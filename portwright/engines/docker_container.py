@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 PIDS = 1024
 TMPFS = "rw,nosuid,nodev,noexec,size=256m,mode=1777"
 SHARES_PER_CORE = 1024
+MOST_SHARES = 1 << 18
+"""The kernel's most: a container that asks for more, as 257 cores would, doesn't start."""
 GRACE_S = 10.0
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 REACHED = ("HF_ENDPOINT", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
@@ -151,7 +153,7 @@ def _kill(container: Container) -> None:
 
 def _granted(job: Job, limits: Limits) -> dict[str, int]:
     """A container's share of memory and processors where several want them."""
-    shares = {"cpu_shares": SHARES_PER_CORE * job.threads} if job.threads else {}
+    shares = {"cpu_shares": min(SHARES_PER_CORE * job.threads, MOST_SHARES)} if job.threads else {}
     return shares | ({"mem_reservation": min(job.memory, limits.memory)} if job.memory else {})
 
 

@@ -50,7 +50,8 @@ def test_what_a_call_was_granted_is_its_share_and_no_limit(tmp_path: Path) -> No
     assert shared["mem_limit"] == shared["memswap_limit"] == alone["mem_limit"]
     assert shared["environment"]["OMP_NUM_THREADS"] == shared["environment"]["STAGELIB_THREADS"] == "2"
     assert "OMP_NUM_THREADS" not in alone["environment"]
-    # The engine refuses a reservation above the limit.
+    # The kernel refuses more shares than these, and the engine a reservation above the limit.
+    assert options(None, tmp_path, threads=384)["cpu_shares"] == 262_144
     assert options(None, tmp_path, memory=1 << 40)["mem_reservation"] == alone["mem_limit"]
 
 
