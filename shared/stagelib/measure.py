@@ -18,7 +18,7 @@ WIDEST_INTERVAL = 0.06
 """Of a valid measurement, of the ratio: what two measurements of the same model may differ by to either side."""
 STEADY_INTERVAL = 0.03
 """Narrow enough to stop at."""
-QUIET_SHARE = 0.5
+QUIETER_SHARE = 0.5
 
 Verdict = Literal["valid", "unstable", "invalid"]
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -120,6 +120,6 @@ def _log(times: Sequence[float]) -> Floats:
 
 def _quiet_ratio(candidate: Floats, baseline: Floats) -> float:
     """From logarithms of paired times."""
-    kept = math.ceil(QUIET_SHARE * len(candidate))
+    kept = math.ceil(QUIETER_SHARE * len(candidate))
     quiet = np.argpartition(candidate + baseline, kept - 1)[:kept]
     return float(np.exp(np.median(candidate[quiet] - baseline[quiet])))

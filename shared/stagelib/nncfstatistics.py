@@ -13,7 +13,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import openvino
 from nncf import Dataset
 from nncf.common.factory import ModelTransformerFactory
 from nncf.common.tensor_statistics.statistic_point import StatisticPointsContainer
@@ -48,6 +47,8 @@ class _Aggregator(OVStatisticsAggregator):  # type: ignore[misc]  # NNCF isn't w
 
 def run_all(model: Any, inputs: Iterable[Arrays], streams: int) -> Iterator[Arrays]:
     """The model's outputs by name, in the order of the inputs, `streams` of them computed at once."""
+    import openvino
+
     settings = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams}
     compiled = openvino.Core().compile_model(model, "CPU", settings)
     free = deque(compiled.create_infer_request() for _ in range(streams))
