@@ -1,1 +1,1 @@
-"""The performance suite: every figure of docs/performance.md, measured anew. `python -m benchmarks --help` says how."""
+"""What docs/performance.md says, measured: each module is a command, `python -m benchmarks.startup --help`."""
