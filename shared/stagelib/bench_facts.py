@@ -11,7 +11,7 @@ import numpy as np
 from stagelib import measure
 from stagelib.bench_worker import BASELINE_DEVICE, BASELINE_RUNTIME, Outcome
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Figures of another protocol are not compared with these."""
 
 

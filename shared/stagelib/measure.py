@@ -18,7 +18,10 @@ WIDEST_INTERVAL = 0.06
 """Of a valid measurement, of the ratio: what two measurements of the same model may differ by to either side."""
 STEADY_INTERVAL = 0.03
 """Narrow enough to stop at."""
-QUIETER_SHARE = 0.5
+QUIET_SHARE = 0.15
+"""Of the pairs of runs, those that decide. The less, the longer others may work meanwhile, and the more pairs it takes."""
+FEWEST_QUIET = 15
+"""Pairs that decide, where there are so many."""
 
 Verdict = Literal["valid", "unstable", "invalid"]
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -41,7 +44,7 @@ def summarize(values: Sequence[float]) -> dict[str, float]:
 
 
 def median_ratio(candidate: Sequence[float], baseline: Sequence[float]) -> float:
-    """Median of the ratios of the quieter half of pairs, which ran one after the other.
+    """Median of the ratios of the quietest pairs, whose runs followed each other.
 
     What slows a noisy machine slows both of a pair, but not alike: another process that empties the caches costs a
     model more that lives in them. So the pairs that took least, both times multiplied, speak for the models.
@@ -50,7 +53,7 @@ def median_ratio(candidate: Sequence[float], baseline: Sequence[float]) -> float
 
 
 def ratio_interval(candidate: Sequence[float], baseline: Sequence[float], seed: int) -> tuple[float, float]:
-    """Bootstrap interval (95 %) of that ratio: pairs are drawn anew, and their quieter half is chosen anew."""
+    """Bootstrap interval (95 %) of that ratio: pairs are drawn anew, and the quietest of them are chosen anew."""
     left, right = _log(candidate), _log(baseline)
     draws = np.random.default_rng(seed).integers(len(left), size=(RESAMPLES, len(left)))
     low, high = np.percentile([_quiet_ratio(left[draw], right[draw]) for draw in draws], _TAILS)
@@ -120,6 +123,6 @@ def _log(times: Sequence[float]) -> Floats:
 
 def _quiet_ratio(candidate: Floats, baseline: Floats) -> float:
     """From logarithms of paired times."""
-    kept = math.ceil(QUIETER_SHARE * len(candidate))
+    kept = min(len(candidate), max(FEWEST_QUIET, math.ceil(QUIET_SHARE * len(candidate))))
     quiet = np.argpartition(candidate + baseline, kept - 1)[:kept]
     return float(np.exp(np.median(candidate[quiet] - baseline[quiet])))

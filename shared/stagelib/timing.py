@@ -12,6 +12,9 @@ Run = Callable[[int], object]
 """Runs a model on the input of that number."""
 LONGEST = 8
 """Times `min_runs`: where a noisy machine leaves the ratio unsure for so long, more runs don't help."""
+UNDISTURBED = 0.95
+"""Share of the time that passed in which the models had their CPU. Below it others had it in between, and a ratio
+may look steady as long as they go on: it is measured longer, for the moments in which they don't."""
 FINE_CLOCK = 1e-5
 """Seconds. Windows counts a process's time in steps of 16 ms, which tells nothing of a run."""
 
@@ -21,7 +24,7 @@ class Limits:
     """How long to measure. `block`: runs of one side before it is the other's turn.
 
     `one_cpu`: everything runs on one CPU, so that a run's CPU time is what it takes undisturbed, and decides. There the
-    ratio gates, and is measured on until it is steady.
+    ratio gates, and is measured on until it is steady and nobody else is at work.
     """
 
     distinct_inputs: int
@@ -75,11 +78,17 @@ def time_in_turn(runs: Sequence[Run], limits: Limits, on_progress: Callable[[flo
             return timed
         if enough >= 1 and done >= next_look:
             judged = timed.cpu_sides if by_cpu_time(limits) else timed.sides
-            if steady(judged[0], judged[1], limits.seed):
+            if undisturbed(timed) and steady(judged[0], judged[1], limits.seed):
                 return timed
             # Every look is a chance to stop by luck, and costs time: there are few.
             next_look = done + max(done // 4, 1)
         on_progress(max(min(enough, done / most) if most else enough, timed.seconds / limits.max_seconds))
+
+
+def undisturbed(timed: Timed) -> bool:
+    """Whether the models had the CPU nearly all the time; true where CPU time wasn't counted."""
+    used = sum(sum(side) for side in timed.cpu_sides)
+    return not used or used >= UNDISTURBED * sum(sum(side) for side in timed.sides)
 
 
 def by_cpu_time(limits: Limits) -> bool:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stagelib.measure import WARM_WINDOW, Evidence, judge, median_ratio, ratio_interval, settled, steady, summarize
+from stagelib.measure import (
+    FEWEST_QUIET,
+    QUIET_SHARE,
+    WARM_WINDOW,
+    Evidence,
+    judge,
+    median_ratio,
+    ratio_interval,
+    settled,
+    steady,
+    summarize,
+)
 
 TIMES = st.lists(st.floats(min_value=1e-3, max_value=1e4), min_size=1, max_size=60)
 GOOD = Evidence(runs=30, min_runs=30, seconds=2.0, settled=True, finite=True, ratio=0.3, interval=(0.295, 0.305))
@@ -28,7 +40,8 @@ def test_the_ratio_is_of_pairs_so_that_a_slow_moment_slows_both() -> None:
 
 
 def test_disturbed_pairs_have_no_say_where_they_cost_one_model_more() -> None:
-    quiet, disturbed = ([3.0, 10.0],) * 5, ([9.0, 14.0],) * 4
+    quiet, disturbed = ([3.0, 10.0],) * 12, ([9.0, 14.0],) * 60
+    assert math.ceil(QUIET_SHARE * 72) < FEWEST_QUIET < 2 * len(quiet)
     candidate, baseline = zip(*disturbed, *quiet, strict=True)
     assert median_ratio(candidate, baseline) == pytest.approx(0.3)
 

@@ -46,13 +46,21 @@ def quietly(_: float) -> None:
 def test_on_one_cpu_the_time_of_others_is_on_record_and_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch)
     timed = time_in_turn([machine.model(3.0, others=40.0), machine.model(10.0)], ONE_CPU, quietly)
-    assert timed.cpu_sides == [[3.0] * MIN_RUNS, [10.0] * MIN_RUNS]
-    assert timed.sides[0] == [43.0] * MIN_RUNS
+    runs = len(timed.sides[0])
+    assert timed.cpu_sides == [[3.0] * runs, [10.0] * runs]
+    assert timed.sides[0] == [43.0] * runs
+
+
+def test_beside_others_it_is_measured_longer_for_a_quiet_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    quiet, busy = [machine.model(3.0), machine.model(10.0)], [machine.model(3.0, others=2.0), machine.model(10.0)]
+    assert len(time_in_turn(quiet, ONE_CPU, quietly).sides[0]) == MIN_RUNS
+    assert len(time_in_turn(busy, ONE_CPU, quietly).sides[0]) == LONGEST * MIN_RUNS
 
 
 def test_a_ratio_that_wanders_is_measured_on_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch)
-    unsteady = [machine.model(2.0, 3.0, 4.0), machine.model(10.0)]
+    unsteady = [machine.model(2.0, 3.0, 4.0), machine.model(6.0, 4.0, 3.0)]
     assert len(time_in_turn(unsteady, ONE_CPU, quietly).sides[0]) == LONGEST * MIN_RUNS
     assert len(time_in_turn(unsteady, LIMITS, quietly).sides[0]) == MIN_RUNS
     assert len(time_in_turn(unsteady[:1], ONE_CPU, quietly).sides[0]) == MIN_RUNS
