@@ -19,7 +19,7 @@ WIDEST_INTERVAL = 0.06
 STEADY_INTERVAL = 0.03
 """Narrow enough to stop at."""
 QUIET_SHARE = 0.15
-"""Of the pairs of runs, those that decide. The less, the longer others may work meanwhile, and the more pairs it takes."""
+"""Of the pairs of runs, those that decide. With fewer, others may be at work for longer, and more pairs are needed."""
 FEWEST_QUIET = 15
 """Pairs that decide, where there are so many."""
 
