@@ -1,27 +1,21 @@
-"""Recipe to plan: the graph of stage calls and their keys. Pure: no engine, no network, nothing written."""
+"""Recipe to plan: the graph of stage calls. Pure: no engine, no network, nothing written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
+from portwright.call_maker import CallMaker
 from portwright.calls import CallInput, RecipePlan, StageCall
-from portwright.chain import check_chain, executable
-from portwright.checked import invalid
+from portwright.chain import Made, check_chain, executable
 from portwright.devices import Access
-from portwright.digests import digest_json
 from portwright.engines.base import EngineKind
 from portwright.errors import ModelError, RecipeError
-from portwright.recipe import WHAT, Recipe, Step, steps
+from portwright.recipe import Recipe, Step, steps
 from portwright.sources import LocalSource, ModelSource
 from portwright.stages import Declaration
 from portwright.target import Catalog, Execution, Target
 from portwright.target_file import ArchiveSpec
-from portwright.toolchain import Toolchain
-
-KEY_SCHEME = 1
 
 
 class Planner:
@@ -30,10 +24,7 @@ class Planner:
     def __init__(self, catalog: Catalog, engine: EngineKind) -> None:
         self._catalog = catalog
         self._engine: EngineKind = engine
-        self._toolchain_digests: dict[str, str] = {}
-        self._source_digests: dict[tuple[str, ...], str] = {}
-        self._calls: dict[tuple[Any, ...], StageCall] = {}
-        """Equal calls are one call, however many recipes want it."""
+        self._calls = CallMaker(catalog, engine)
 
     def plan(
         self,
@@ -64,65 +55,7 @@ class Planner:
         roles: Mapping[str, CallInput],
     ) -> StageCall:
         """One stage call: parameters filled in, roles resolved, key computed."""
-        stage_of = self._catalog.stage_library.get(stage).stage
-        inputs: dict[str, CallInput] = {role: roles[role] for role in stage_of.inputs}
-        inputs |= {role: roles[role] for role in stage_of.optional_inputs if role in roles}
-        shape = (recipe.input.batch_size, recipe.input.sequence_length) if stage_of.shaped else ()
-        asked = repr(given) if given else ""
-        same = (stage, execution, shape, asked, *((role, item.identity) for role, item in inputs.items()))
-        if same not in self._calls:
-            self._calls[same] = self._new_call(recipe, execution, stage, given, inputs)
-        return self._calls[same]
-
-    def _new_call(
-        self,
-        recipe: Recipe,
-        execution: Execution,
-        stage: str,
-        given: Mapping[str, Any],
-        inputs: Mapping[str, CallInput],
-    ) -> StageCall:
-        declaration = self._catalog.stage_library.get(stage)
-        stage_of = declaration.stage
-        params = _filled(declaration, recipe, execution, given)
-        toolchain = self._catalog.toolchain_for(stage, execution)
-        modules = stage_modules(stage, execution.runtime if stage_of.runtime else None)
-        components = {
-            "scheme": KEY_SCHEME,
-            "stage": stage,
-            "source": self._source_digest(modules),
-            "params": params,
-            "inputs": {role: given_input.identity for role, given_input in inputs.items()},
-            "toolchain": self._toolchain_digest(toolchain),
-        }
-        identity = execution.identity if stage_of.runtime else ""
-        if identity and stage_of.kind == "artifact":
-            # A measurement's key is the same on every device: its history is filed by device.
-            components["device"] = identity
-        return StageCall(
-            key=digest_json(components),
-            stage=stage,
-            kind=stage_of.kind,
-            network=stage_of.network,
-            params=params,
-            inputs=inputs,
-            toolchain=toolchain,
-            device=execution.asked if stage_of.runtime else "",
-            identity=identity,
-            modules=modules,
-            versions_of=self._catalog.needs(stage, execution),
-            components=components,
-        )
-
-    def _toolchain_digest(self, toolchain: Toolchain) -> str:
-        if toolchain.name not in self._toolchain_digests:
-            self._toolchain_digests[toolchain.name] = toolchain.digest(self._engine)
-        return self._toolchain_digests[toolchain.name]
-
-    def _source_digest(self, modules: tuple[str, ...]) -> str:
-        if modules not in self._source_digests:
-            self._source_digests[modules] = self._catalog.stage_library.source_digest(*modules)
-        return self._source_digests[modules]
+        return self._calls.call(recipe, execution, stage, given, roles)
 
     def formats(self, execution: Execution) -> tuple[str, ...]:
         """Formats of models that the executing runtime loads."""
@@ -141,33 +74,9 @@ class Planner:
         return steps(recipe, self._catalog.stage_library)
 
 
-def stage_modules(stage: str, runtime: str | None) -> tuple[str, ...]:
-    """The modules a call of a stage runs: the runner, the stage, and the runtime, which is found by its name."""
-    return (
-        "stagelib.__main__",
-        f"stagelib.stages.{stage}",
-        *((f"stagelib.runtimes.{runtime}",) if runtime else ()),
-    )
-
-
 def baseline(stand_in: Execution) -> Execution:
     """What executes the fp32 reference: ONNX Runtime on the CPU, for every target."""
     return Execution(runtime="onnxruntime", device="CPU", toolchains=stand_in.toolchains)
-
-
-def _filled(
-    declaration: Declaration, recipe: Recipe, execution: Execution, given: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    """A stage's parameters: those given, and what the planner knows; RecipeError for one that doesn't fit."""
-    filled = dict(given)
-    if declaration.stage.shaped:
-        filled |= {"batch_size": recipe.input.batch_size, "sequence_length": recipe.input.sequence_length}
-    if declaration.stage.runtime:
-        filled |= {"runtime": execution.runtime, "device": execution.device}
-    try:
-        return declaration.fill(filled)
-    except ValidationError as error:
-        raise invalid(error, recipe.path, WHAT, declaration.parameter_names, (declaration.name,)) from None
 
 
 class _RecipePlanner:
@@ -191,7 +100,7 @@ class _RecipePlanner:
             self._roles["accuracy_data"] = CallInput(call=self._data(recipe.accuracy.data, data))
         batches = self._call("tokenize", self._tokenize_params())
         self._roles["batches"] = CallInput(call=batches)
-        chain, left_out = self._chain()
+        chain, made, left_out = self._chain()
         return RecipePlan(
             recipe=recipe,
             target=self._target,
@@ -203,7 +112,7 @@ class _RecipePlanner:
             batches=batches,
             chain=tuple(call for _, call in chain),
             left_out=left_out,
-            **self._ends(chain),
+            **self._ends(chain, made),
         )
 
     def _call(self, stage: str, given: Mapping[str, Any]) -> StageCall:
@@ -239,7 +148,7 @@ class _RecipePlanner:
             "accuracy_samples": accuracy.samples if accuracy else 0,
         }
 
-    def _chain(self) -> tuple[list[tuple[Declaration, StageCall]], tuple[ArchiveSpec, ...]]:
+    def _chain(self) -> tuple[list[tuple[Declaration, StageCall]], list[Made], tuple[ArchiveSpec, ...]]:
         """Call the recipe's stages one after the other.
 
         The first model is what embeddings are held against; its shape fixed, it is the fp32 reference for latency.
@@ -252,7 +161,7 @@ class _RecipePlanner:
                 left_out[missing.name] = missing
             else:
                 wanted.append((declaration, given))
-        check_chain(self._recipe, [declaration for declaration, _ in wanted])
+        made = check_chain(self._recipe, [declaration for declaration, _ in wanted])
         for declaration, given in wanted:
             call = self._call(declaration.name, given)
             chain.append((declaration, call))
@@ -260,11 +169,10 @@ class _RecipePlanner:
             if "reference" not in self._roles:
                 self._roles["exported"] = CallInput(call=call)
                 self._roles["reference"] = CallInput(call=self._call("fix_shape", {}))
-        return chain, tuple(left_out.values())
+        return chain, made, tuple(left_out.values())
 
-    def _ends(self, chain: Sequence[tuple[Declaration, StageCall]]) -> dict[str, Any]:
+    def _ends(self, chain: Sequence[tuple[Declaration, StageCall]], made: Sequence[Made]) -> dict[str, Any]:
         """What follows the recipe's own stages. The package is the same whatever device is asked for."""
-        made = check_chain(self._recipe, [declaration for declaration, _ in chain])
 
         def index_for(execution: Execution) -> int:
             return executable(self._recipe, made, self._planner.formats(execution))

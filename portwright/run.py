@@ -111,6 +111,8 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            # And whatever looks for garbage later needn't look at them either.
+            gc.freeze()
             gc.enable()
 
 

@@ -100,9 +100,9 @@ class StageLibrary:
 
     def get(self, name: str) -> Declaration:
         """The declaration of a stage; RecipeError for an unknown one."""
-        if name not in self.names:
-            raise RecipeError(f"unknown stage {name!r}", hint=suggestion(name, self.names))
         if name not in self._declared:
+            if name not in self.names:
+                raise RecipeError(f"unknown stage {name!r}", hint=suggestion(name, self.names))
             self._declared[name] = Declaration(name, _module(f"stagelib.stages.{name}").STAGE)
         return self._declared[name]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from portwright.errors import RecipeError, UsageError
@@ -51,13 +52,13 @@ class Target:
         devices = [spec for spec in self.file.devices.values() if system is None or system in spec.systems]
         return tuple(dict.fromkeys([*self.file.toolchains, *(name for spec in devices for name in spec.toolchains)]))
 
-    @property
+    @cached_property
     def stand_in(self) -> Execution:
         """What executes where no device is asked for."""
         spec = self.file.runtime
         return Execution(runtime=spec.name, device=spec.device, toolchains=self.file.toolchains)
 
-    @property
+    @cached_property
     def emulator(self) -> Execution | None:
         """What executes the compiled model in software, if anything does."""
         spec = self.file.emulator
