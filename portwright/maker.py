@@ -19,16 +19,15 @@ from portwright.disk import storage_error
 from portwright.engines.base import Engine, Event, EventSink, Job, Outcome
 from portwright.errors import DataError, EngineError, ModelError, StageFailedError
 from portwright.history import Measurement, this_host
-from portwright.locks import machine_wide
 from portwright.scheduler import Grant
 from portwright.shelf import Done, Shelf, device_of
 from portwright.sources import LocalSource, has_links, model_files
 from portwright.stages import StageLibrary
 from portwright.store import Artifact, Passed
 from portwright.toolchain import Toolchain
+from stagelib.machinelock import MEASURING, machine_wide
 
 AGAIN = "run the same command again"
-MEASURING = "portwright-measuring"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from portwright import locks
 from portwright.board import Board
 from portwright.calls import RecipePlan, StageCall
 from portwright.engines.base import Job
 from portwright.errors import EngineError, StageFailedError
 from portwright.executor import End, Executor, Work
-from portwright.locks import held, machine_wide
-from portwright.maker import MEASURING
+from portwright.locks import held
 from portwright.peaks import PEAKS, Peaks
 from portwright.shelf import Shelf
 from portwright.workers import Workers
+from stagelib import machinelock
+from stagelib.machinelock import MEASURING, machine_wide
 from support.pretend import PROJECT, TWO_CORES, PretendEngine, execute, plan_of
 
 SOON_S = 20
@@ -33,7 +33,7 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits for what this machine measures meanwhile."""
     folder = tmp_path / "shared-locks"
     folder.mkdir()
-    monkeypatch.setattr(locks, "SHARED", folder)
+    monkeypatch.setattr(machinelock, "SHARED", folder)
 
 
 @pytest.fixture

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import threading
 from pathlib import Path
 
 import pytest
 
-from portwright import locks
 from portwright.errors import InterruptedRunError, StoreError
-from portwright.locks import Usage, held, machine_wide
+from portwright.locks import Usage, held
 
 
 def test_nothing_is_cleaned_under_a_run(tmp_path: Path) -> None:
@@ -20,36 +17,6 @@ def test_nothing_is_cleaned_under_a_run(tmp_path: Path) -> None:
         pass
     with usage.cleaning():
         pass
-
-
-def test_one_measures_at_a_time_whatever_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "SHARED", tmp_path)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "first"))
-    told, free = threading.Event(), threading.Event()
-
-    def second() -> None:
-        with machine_wide("name", told.set):
-            free.set()
-
-    with machine_wide("name", lambda: pytest.fail("nobody holds it")):
-        assert stat.S_IMODE((tmp_path / "name.lock").stat().st_mode) == 0o644
-        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "second"))
-        thread = threading.Thread(target=second)
-        thread.start()
-        assert told.wait(10)
-        assert not free.is_set()
-    thread.join(10)
-    assert free.is_set()
-
-
-def test_a_link_in_the_locks_way_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "SHARED", tmp_path)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "own"))
-    (tmp_path / "own").mkdir()
-    (tmp_path / "name.lock").symlink_to(tmp_path / "victim")
-    with machine_wide("name", lambda: pytest.fail("nobody holds it")):
-        assert [path.name for path in (tmp_path / "own").iterdir()] == [f"name-{os.getuid()}.lock"]
-    assert not (tmp_path / "victim").exists()
 
 
 def test_who_must_wait_is_told(tmp_path: Path) -> None:

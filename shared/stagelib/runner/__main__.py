@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stagelib.api import Call, StageError
+from stagelib.machinelock import MEASURING, machine_wide
 from stagelib.modelinfo import ModelInfo
 from stagelib.runner import result
 from stagelib.runner.checks import Check
@@ -99,8 +100,9 @@ def _bench(
         inputs["reference"] = reference
     with (scratch / "events").open("w", encoding="utf-8") as events:
         call = Call(stage="benchmark", inputs=inputs, output=scratch, scratch=scratch, events=events)
-        print("bench: measuring; leave the machine alone meanwhile", flush=True)
-        facts = benchmark.run(call, params).facts
+        with machine_wide(MEASURING, _Waiting()):
+            print("bench: measuring; leave the machine alone meanwhile", flush=True)
+            facts = benchmark.run(call, params).facts
         cosines = None
         if reference.is_dir():
             cosines = _similarity(inputs, execution)
@@ -115,6 +117,18 @@ def _bench(
         if gate["passed"] is False:
             print(f"bench: gate {gate['name']}: {gate['reason']}", file=sys.stderr)
     return FAILED if document["status"] == "failed" else 0
+
+
+class _Waiting:
+    """Says once that another benchmark has the machine."""
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def __call__(self) -> None:
+        if not self._said:
+            print("bench: waiting for another benchmark of this machine", flush=True)
+        self._said = True
 
 
 def _similarity(inputs: Mapping[str, Path], execution: Execution) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ from portwright.likeness import unlike
 from portwright.readback import read_result
 from portwright.recipe import Gates
 from portwright.results import Placed, Placement, Similarity
+from stagelib import machinelock
 from stagelib.api import Call, Result, StageError
+from stagelib.machinelock import MEASURING, machine_wide
 from stagelib.runner import __main__ as runner
 from stagelib.runner import result as results
 from stagelib.runner.contents import Contents
@@ -55,6 +59,41 @@ def test_a_device_that_fails_while_it_is_measured_is_no_wrong_bundle(
     monkeypatch.setattr(benchmark, "run", fail)
     assert runner.main(["bench", f"--bundle={tmp_path}", f"--out={tmp_path / 'out.json'}"]) == 1
     assert "error: the device went away" in capsys.readouterr().err
+
+
+def test_two_benchmarks_of_a_machine_take_turns(
+    tmp_path: Path,
+    table: NDArray[np.float32],
+    device: Device,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    del device
+    packed(tmp_path, table)
+    monkeypatch.setattr(machinelock, "SHARED", tmp_path)
+    begun, ended = threading.Event(), threading.Event()
+
+    def made_up(_: Call, __: benchmark.Params) -> Result:
+        begun.set()
+        return Result(facts=FACTS)
+
+    def bench() -> None:
+        assert runner.main(["bench", f"--bundle={tmp_path}", f"--out={tmp_path / 'out.json'}"]) == 0
+        ended.set()
+
+    monkeypatch.setattr(benchmark, "run", made_up)
+    said = ""
+    with machine_wide(MEASURING, lambda: pytest.fail("nobody holds it")):
+        thread = threading.Thread(target=bench)
+        thread.start()
+        deadline = time.monotonic() + 20
+        while "waiting for another benchmark" not in said and time.monotonic() < deadline:
+            said += capsys.readouterr().out
+            time.sleep(0.01)
+        assert "waiting for another benchmark" in said
+        assert not begun.is_set()
+    thread.join(20)
+    assert ended.is_set()
 
 
 def measured(root: Path, monkeypatch: pytest.MonkeyPatch, cosines: Mapping[str, Any] | None) -> Path:
