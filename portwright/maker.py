@@ -150,6 +150,7 @@ class Maker:
             samples=tuple(dict(sample) for sample in outcome.samples),
             versions=dict(outcome.versions),
             seconds=outcome.seconds,
+            cpu_seconds=outcome.cpu_seconds,
             peak_memory_bytes=outcome.peak_memory_bytes,
         )
         self._shelf.history.append(measurement)
@@ -165,6 +166,7 @@ class Maker:
             "facts": dict(outcome.facts),
             "versions": dict(outcome.versions),
             "seconds": outcome.seconds,
+            "cpu_seconds": outcome.cpu_seconds,
             "peak_memory_bytes": outcome.peak_memory_bytes,
             "created": now(),
         }
