@@ -75,8 +75,9 @@ def fuse(model: onnx.ModelProto, params: Params) -> onnx.ModelProto:
     options.enable_shape_inference = params.shape_inference
     options.use_multi_head_attention = params.multi_head_attention
     options.use_raw_attention_mask(params.raw_attention_mask)
-    # Attention's fusion joins weights, and the others look at shapes and small constants alone.
-    big = {} if params.attention else _take_out_weights(model.graph)
+    # These join weights or move them; the others look at shapes and small constants alone.
+    whole = params.attention or params.embed_layer_norm or params.rotary_embeddings
+    big = {} if whole else _take_out_weights(model.graph)
     fused: onnx.ModelProto = optimize_by_fusion(
         model, params.model_type, params.num_heads, params.hidden_size, options
     ).model
