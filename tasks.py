@@ -20,6 +20,7 @@ RECIPE = "a recipe's name, or a JSON file; left out: the target's default recipe
 MODEL = "hub id[@revision], a local folder, or synthetic:bert-base?seed=0; left out: the recipe's own"
 DATA = "JSON-lines or Parquet file with the fields the recipe names; left out: the recipe's hub data"
 DEVICE = "a device of the target (npu, gpu), passed to what executes; left out: something stands in for it, labelled so"
+MAKE_ONLY = "make what ships and no more: nothing is measured, evaluated or judged, and runs/ stays as it is"
 ENGINE = "docker or venv; left out: docker if an engine answers, else venv"
 SELECTION = {
     "target": TARGET,
@@ -39,7 +40,7 @@ def build(_: Context, target: str, engine: str | None = None) -> None:
     commands.build(target, engine)
 
 
-@task(auto_shortflags=False, help=SELECTION)
+@task(auto_shortflags=False, help={**SELECTION, "make-only": MAKE_ONLY})
 def run(
     _: Context,
     target: str | None = None,
@@ -48,11 +49,12 @@ def run(
     data: str | None = None,
     engine: str | None = None,
     device: str | None = None,
+    make_only: bool = False,
 ) -> None:
     """Run recipes: export, quantize, compile, benchmark, evaluate; builds what is missing."""
     from portwright import commands
 
-    commands.run(commands.Request(target, recipe, model, data, engine, device))
+    commands.run(commands.Request(target, recipe, model, data, engine, device, make_only=make_only))
 
 
 @task(auto_shortflags=False, help=SELECTION)

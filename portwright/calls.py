@@ -92,6 +92,11 @@ class RecipePlan:
         ends = [self.batches, self.package, self.evaluate, *([self.emulate] if self.emulate else []), self.benchmark]
         return tuple(unique(call for end in ends for call in (*end.upstream, end)))
 
+    @cached_property
+    def make_calls(self) -> tuple[StageCall, ...]:
+        """Those of the calls that what ships is made by: nothing is measured or evaluated."""
+        return tuple(unique(call for end in (self.batches, self.package) for call in (*end.upstream, end)))
+
 
 def unique(calls: Iterable[StageCall]) -> list[StageCall]:
     """Equal calls are one call."""

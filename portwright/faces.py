@@ -16,6 +16,7 @@ from portwright.recipe_work import Report
 from portwright.results import GateRecord, RunResult
 from portwright.run import RunSummary
 from portwright.shelf import Shelf
+from portwright.store import Artifact
 from portwright.target import Catalog
 
 COMPUTES_WORSE = "weights per channel, more bits for activations, more calibration texts, or those layers left in float"
@@ -49,7 +50,11 @@ def run_text(project: Project, summary: RunSummary) -> str:
         parts.append(table(HEADER, [_row(report) for report in finished]))
     parts += _notes(summary)
     parts += [f"{report.wanted.recipe.name}: {project.show(report.view)}" for report in finished if report.view]
-    if finished and all(report.nothing_ran for report in summary.reports):
+    made = [(report.wanted.recipe.name, report.made) for report in summary.reports if report.made]
+    parts += [
+        f"{name}: made, {_megabytes(artifact)}, not judged: {project.show(artifact.files)}" for name, artifact in made
+    ]
+    if (finished or made) and all(report.nothing_ran for report in summary.reports):
         parts.append(f"Nothing to do: every stage and measurement is there. Engine {summary.engine}.")
     return "\n".join(parts)
 
@@ -70,6 +75,10 @@ def _row(report: Report) -> tuple[str, ...]:
         f"{result.size_bytes / 1e6:.1f}",
         f"{result.measured[:MINUTES]}Z",
     )
+
+
+def _megabytes(artifact: Artifact) -> str:
+    return f"{sum(entry.size for entry in artifact.manifest.files.values()) / 1e6:.1f} MB"
 
 
 def _cosine(value: float | None) -> str:

@@ -31,6 +31,7 @@ class Measurement(StrictModel):
     samples: tuple[dict[str, Any], ...]
     versions: dict[str, str]
     seconds: float
+    cpu_seconds: float | None = None
     peak_memory_bytes: int
 
 

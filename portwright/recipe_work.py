@@ -17,7 +17,9 @@ from portwright.project import Project
 from portwright.recipe import Recipe
 from portwright.results import RunResult
 from portwright.run_records import commit_of, record
+from portwright.shelf import Done
 from portwright.sources import LocalSource, ModelSource
+from portwright.store import Artifact
 from portwright.summary import about, build_result, wants_diagnosis
 from portwright.target import Target
 from portwright.view import Views
@@ -38,11 +40,13 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """How one recipe ended: a result with its view, or the error that stopped it."""
+    """How one recipe ended: a result with its view, what was made and not judged, or the error that stopped it."""
 
     wanted: Wanted
     result: RunResult | None = None
     view: Path | None = None
+    made: Artifact | None = None
+    """What ships, where nothing more was asked for."""
     nothing_ran: bool = False
     error: PortwrightError | None = None
 
@@ -56,12 +60,14 @@ class RecipeWork:
     wanted: Wanted
     plan: RecipePlan
     again: bool
+    make_only: bool
+    """Whether the recipe ends with what ships."""
     keep: Callable[[Report], None]
     """Given the report, once."""
 
     def work(self) -> Work:
         """What the executor is to run."""
-        return self._work(self.plan.calls, self._ended)
+        return self._work(self.plan.make_calls if self.make_only else self.plan.calls, self._ended)
 
     def _work(self, calls: Sequence[StageCall], ended: Callable[[End], Work | None]) -> Work:
         wanted = self.wanted
@@ -70,6 +76,9 @@ class RecipeWork:
     def _ended(self, end: End) -> Work | None:
         if isinstance(end, PortwrightError):
             self._stopped(end)
+            return None
+        if self.make_only:
+            self.keep(report_made(self.wanted, self.plan, end))
             return None
         outcomes = Outcomes(self.plan, end)
         if self.plan.diagnose and wants_diagnosis(build_result(outcomes)):
@@ -101,6 +110,12 @@ class RecipeWork:
         # The other recipes still run; this one's error stands in its report, and decides the exit code.
         self.board.line(f"{self.wanted.target.name}: stopped")
         self.keep(Report(wanted=self.wanted, error=error))
+
+
+def report_made(wanted: Wanted, plan: RecipePlan, done: Sequence[Done]) -> Report:
+    """What a recipe made, from the outcomes of its plan's `make_calls`. No view is written: it was not judged."""
+    [package] = [item for item in done if item.call.key == plan.package.key]
+    return Report(wanted=wanted, made=package.artifact, nothing_ran=all(item.cached for item in done))
 
 
 def write_report(project: Project, wanted: Wanted, outcomes: Outcomes) -> Report:

@@ -30,6 +30,9 @@ class StageRecord(StrictModel):
     toolchain: str
     cached: Annotated[bool, Field(description="an earlier run's artifact or measurement served")]
     seconds: Annotated[float, Field(description="of the run that made it")]
+    cpu_seconds: Annotated[
+        float | None, Field(description="user and system time of that; null where it was not counted")
+    ] = None
     peak_memory_bytes: int
 
 

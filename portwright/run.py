@@ -22,7 +22,7 @@ from portwright.maker import Maker
 from portwright.outcomes import Outcomes
 from portwright.plan import Planner
 from portwright.project import Project
-from portwright.recipe_work import RecipeWork, Report, Wanted, write_report
+from portwright.recipe_work import RecipeWork, Report, Wanted, report_made, write_report
 from portwright.run_records import commit_of
 from portwright.shelf import Shelf
 from portwright.sources import parse_data, parse_model
@@ -48,6 +48,8 @@ class Request:
     device: str | None = None
     """A device of the target, by the name that target.toml gives it; None where something stands in for one."""
     measure_again: bool = False
+    make_only: bool = False
+    """Whether to end with what ships: nothing is measured, evaluated or judged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +125,10 @@ def run(project: Project, request: Request, board: Board) -> RunSummary:
     catalog = load_catalog(project)
     wanted = resolve(project, catalog, request)
     with Usage(project.artifacts).in_use():
-        again = request.measure_again
-        if not again:
+        if not request.measure_again:
             for kind in [asked] if asked else ENGINE_KINDS:
-                if summary := _nothing_to_do(project, wanted, plans_for(catalog, wanted, kind)):
+                plans = plans_for(catalog, wanted, kind)
+                if summary := (_nothing_to_make if request.make_only else _nothing_to_do)(project, wanted, plans):
                     return summary
         choice = choose(asked)
         board.line(f"engine: {choice.kind} ({choice.why})")
@@ -138,12 +140,12 @@ def run(project: Project, request: Request, board: Board) -> RunSummary:
                     board.line(f"device {item.access}")
             capacity = asked_for(engine.capacity())
             executor = Executor(Shelf(project.artifacts), engine, board, project.shared, capacity)
-            reports = _run_all(executor, project, board, list(zip(wanted, plans, strict=True)), again=again)
+            reports = _run_all(executor, project, board, list(zip(wanted, plans, strict=True)), request)
     return RunSummary(engine=f"{choice.kind} ({choice.why})", reports=reports)
 
 
 def _run_all(
-    executor: Executor, project: Project, board: Board, recipes: Sequence[tuple[Wanted, RecipePlan]], *, again: bool
+    executor: Executor, project: Project, board: Board, recipes: Sequence[tuple[Wanted, RecipePlan]], request: Request
 ) -> list[Report]:
     """Run recipes side by side; their reports, in the recipes' order."""
     reports: dict[int, Report] = {}
@@ -153,7 +155,8 @@ def _run_all(
             board=board,
             wanted=wanted,
             plan=plan,
-            again=again,
+            again=request.measure_again,
+            make_only=request.make_only,
             keep=partial(reports.__setitem__, index),
         ).work()
         for index, (wanted, plan) in enumerate(recipes)
@@ -178,7 +181,23 @@ def _nothing_to_do(project: Project, wanted: Sequence[Wanted], plans: Sequence[R
                 return None
         found.append(outcomes)
     reports = [write_report(project, item, outcomes) for item, outcomes in zip(wanted, found, strict=True)]
-    return RunSummary(engine=f"not contacted: all of this was made by {plans[0].engine} before", reports=reports)
+    return RunSummary(engine=_not_contacted(plans), reports=reports)
+
+
+def _nothing_to_make(project: Project, wanted: Sequence[Wanted], plans: Sequence[RecipePlan]) -> RunSummary | None:
+    """The same where only what ships is asked for."""
+    shelf = Shelf(project.artifacts)
+    reports: list[Report] = []
+    for item, plan in zip(wanted, plans, strict=True):
+        done = shelf.find_all(plan.make_calls)
+        if done is None:
+            return None
+        reports.append(report_made(item, plan, done))
+    return RunSummary(engine=_not_contacted(plans), reports=reports)
+
+
+def _not_contacted(plans: Sequence[RecipePlan]) -> str:
+    return f"not contacted: all of this was made by {plans[0].engine} before"
 
 
 def build(project: Project, targets: str, engine: str | None, board: Board) -> list[str]:

@@ -36,6 +36,10 @@ class Done:
         return self._record.seconds
 
     @property
+    def cpu_seconds(self) -> float | None:
+        return self._record.cpu_seconds
+
+    @property
     def peak_memory_bytes(self) -> int:
         return self._record.peak_memory_bytes
 

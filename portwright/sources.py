@@ -35,6 +35,16 @@ class LocalSource:
             return digest_file(self.path)
         return digest_json({name: digest_file(path) for name, path in model_files(self.path).items()})
 
+    def stamps(self) -> tuple[tuple[str, int, int, int, int], ...]:
+        """Name, inode, size and times of every file: two that are equal had nothing written between them.
+
+        Whoever writes moves the time of the last change of state, which nobody can set back; Windows has none, and
+        there it is the time of the last write that counts.
+        """
+        files = {"": self.path} if self.path.is_file() else model_files(self.path)
+        found = ((name, path.stat()) for name, path in files.items())
+        return tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in found)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:

@@ -55,6 +55,8 @@ class Manifest(StrictModel):
     facts: dict[str, Any]
     versions: dict[str, str]
     seconds: float
+    cpu_seconds: float | None = None
+    """User and system time; None in what was made before it was counted."""
     peak_memory_bytes: int
     created: str
     files: dict[str, FileEntry]

@@ -146,6 +146,7 @@ def _stage(item: Done) -> StageRecord:
         toolchain=item.call.toolchain.name,
         cached=item.cached,
         seconds=item.seconds,
+        cpu_seconds=item.cpu_seconds,
         peak_memory_bytes=item.peak_memory_bytes,
     )
 

@@ -57,6 +57,7 @@ class Outcome:
 
     facts: Mapping[str, Any]
     seconds: float
+    cpu_seconds: float
     peak_memory_bytes: int
     versions: Mapping[str, str]
     samples: Sequence[Mapping[str, Any]] = field(default_factory=tuple)

@@ -59,6 +59,7 @@ class _Report(StrictModel):
 
     ok: bool
     seconds: float
+    cpu_seconds: float
     peak_memory_bytes: int
     facts: Annotated[dict[str, Any], Field(default_factory=dict)]
     samples: Annotated[list[dict[str, Any]], Field(default_factory=list)]
@@ -114,6 +115,7 @@ def read_outcome(job: Job, folder: Path, exit_code: int) -> Outcome:
             samples=report.samples,
             versions=report.versions,
             seconds=report.seconds,
+            cpu_seconds=report.cpu_seconds,
             peak_memory_bytes=report.peak_memory_bytes,
             passed=report.passed,
         )

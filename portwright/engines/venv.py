@@ -64,7 +64,8 @@ class VenvEngine:
 
     def __init__(self, shared: Path, venvs: Path, settings: PackageSettings) -> None:
         self._shared = shared
-        self._venvs = venvs
+        # Bytecode is kept by its sources' paths: through a link they would be others, and be compiled anew.
+        self._venvs = venvs.resolve()
         self._settings = settings
         self._running = Running()
 

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from stagelib import machine
 from stagelib.api import Call, Result, Stage, StageError
-from stagelib.processes import die_with_parent, forbid_network, peak_memory_bytes
+from stagelib.processes import cpu_seconds, die_with_parent, forbid_network, peak_memory_bytes
 
 TIMED_OUT = 124
 NO_SPACE = 28
@@ -40,6 +40,7 @@ def main(argv: list[str]) -> int:
     started = time.perf_counter()
     outcome = _run(spec, events)
     outcome["seconds"] = round(time.perf_counter() - started, 3)
+    outcome["cpu_seconds"] = round(cpu_seconds(), 3)
     outcome["peak_memory_bytes"] = peak_memory_bytes()
     try:
         Path(spec["result"]).write_text(json.dumps(outcome))

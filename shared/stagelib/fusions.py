@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stagelib.api import cpu_count
 from stagelib.batches import MASK
-from stagelib.onnxfiles import nodes
+from stagelib.onnxfiles import PIECE_BYTES, nodes
 
 if TYPE_CHECKING:
     from stagelib.stages.optimize import Params
@@ -75,10 +75,27 @@ def fuse(model: onnx.ModelProto, params: Params) -> onnx.ModelProto:
     options.enable_shape_inference = params.shape_inference
     options.use_multi_head_attention = params.multi_head_attention
     options.use_raw_attention_mask(params.raw_attention_mask)
+    # These join weights or move them; the others look at shapes and small constants alone.
+    whole = params.attention or params.embed_layer_norm or params.rotary_embeddings
+    big = {} if whole else _take_out_weights(model.graph)
     fused: onnx.ModelProto = optimize_by_fusion(
         model, params.model_type, params.num_heads, params.hidden_size, options
     ).model
+    for tensor in fused.graph.initializer:
+        if tensor.name in big:
+            tensor.raw_data = big[tensor.name]
     return fused
+
+
+def _take_out_weights(graph: onnx.GraphProto) -> dict[str, bytes]:
+    """Big weights' numbers by name; the graph keeps names and shapes. The optimizer infers shapes node by node, several
+    times over, and copies whatever weights it finds each time."""
+    taken = {}
+    for tensor in graph.initializer:
+        if len(tensor.raw_data) >= PIECE_BYTES:
+            taken[tensor.name] = tensor.raw_data
+            tensor.ClearField("raw_data")
+    return taken
 
 
 def operators(graph: onnx.GraphProto) -> dict[str, int]:

@@ -57,7 +57,7 @@ class PretendEngine:
         self.threads[job.label] = job.threads
         (job.output / "made.json").write_text(json.dumps([job.stage, dict(job.params)]))
         self._meanwhile(job)
-        return Outcome(facts={"verdict": self.verdict}, seconds=1.0, peak_memory_bytes=1, versions={})
+        return Outcome(facts={"verdict": self.verdict}, seconds=1.0, cpu_seconds=1.0, peak_memory_bytes=1, versions={})
 
     def capacity(self) -> Capacity:
         return ONE_CORE

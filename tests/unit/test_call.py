@@ -54,10 +54,12 @@ def test_events(line: str, event: Event | None) -> None:
 
 
 def test_an_outcome(tmp_path: Path) -> None:
-    report = {"ok": True, "seconds": 1.5, "peak_memory_bytes": 10, "facts": {"a": 1}, "versions": {"onnx": "1"}}
+    took = {"seconds": 1.5, "cpu_seconds": 2.5, "peak_memory_bytes": 10}
+    report = {"ok": True, **took, "facts": {"a": 1}, "versions": {"onnx": "1"}}
     (tmp_path / "result.json").write_text(json.dumps(report))
     outcome = read_outcome(job(tmp_path), tmp_path, 0)
-    assert (outcome.seconds, outcome.facts, outcome.versions) == (1.5, {"a": 1}, {"onnx": "1"})
+    assert (outcome.seconds, outcome.cpu_seconds, outcome.peak_memory_bytes) == (1.5, 2.5, 10)
+    assert (outcome.facts, outcome.versions) == ({"a": 1}, {"onnx": "1"})
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,7 @@ def test_a_stage_that_says_what_is_wrong(tmp_path: Path, kind: str, error: type[
     report = {
         "ok": False,
         "seconds": 1.0,
+        "cpu_seconds": 1.0,
         "peak_memory_bytes": 10,
         "kind": kind,
         "message": "it is wet",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from portwright.engines.base import EventSink, Job, Outcome
 from portwright.errors import DataError, PortwrightError, StageFailedError
 from portwright.outcomes import Outcomes
 from portwright.shelf import Done, Shelf
+from portwright.sources import LocalSource
 from portwright.summary import about
 from portwright.toolchain import Toolchain
 from support.pretend import PretendEngine, execute, plan_of
@@ -154,6 +157,40 @@ def test_data_that_changes_while_it_is_read_is_not_kept(tmp_path: Path, plan: Re
         ensure(tmp_path, PretendEngine(edit), plan.calls)
     [call] = [call for call in plan.calls if call.stage == "read_data"]
     assert Shelf(tmp_path / "artifacts").find(call) is None
+
+
+def test_data_is_read_again_once_a_run_unless_it_was_written(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of("openvino", "bert-base-portuguese-cased_context_ov_static", data)
+    read: list[Path] = []
+    again = LocalSource.read_again
+
+    def counted(source: LocalSource) -> str:
+        read.append(source.path)
+        return again(source)
+
+    monkeypatch.setattr(LocalSource, "read_again", counted)
+    takers = [call for call in plan.calls if any(given.local for given in call.inputs.values())]
+    assert len(takers) > 1
+    ensure(tmp_path, PretendEngine(), plan.calls)
+    assert len(read) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps no time of the last change of state")
+def test_data_that_changes_under_a_later_stage_is_found_out_whatever_its_date(tmp_path: Path, data: Path) -> None:
+    plan = plan_of("openvino", "bert-base-portuguese-cased_context_ov_static", data)
+    seen: list[str] = []
+
+    def edit(job: Job) -> None:
+        seen.append(job.stage)
+        if seen.count("read_data") == 2 and job.stage == "read_data":
+            stat = data.stat()
+            data.write_text('{"premise": "c", "hypothesis": "d", "label": 0}\n')
+            os.utime(data, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+    with pytest.raises(DataError, match="was changed while it was read"):
+        ensure(tmp_path, PretendEngine(edit), plan.calls)
 
 
 def test_a_stage_whose_source_changes_while_it_runs_is_not_kept(tmp_path: Path, plan: RecipePlan) -> None:
