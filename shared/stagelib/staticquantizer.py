@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
-from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.calibrate import TensorsData, create_calibrator, save_tensors_data
+from onnxruntime.quantization import CalibrationMethod, QuantType
+from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-from stagelib import extremes
+from stagelib import extremes, weightless
 from stagelib.api import StageError, cpu_count
 from stagelib.ortrun import CPU, ort_failures
 from stagelib.shapes import SMALL
 
 if TYPE_CHECKING:
+    import onnx
     from numpy.typing import NDArray
 
     from stagelib.stages.quantize_qdq import Params
@@ -60,6 +61,11 @@ class Plan:
     extra: Mapping[str, Any]
     """`extra_options` of `quantize_static`."""
 
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Every operator to quantize."""
+        return frozenset(self.op_types or {*QLinearOpsRegistry, *QDQRegistry})
+
 
 def prepare(source: Path, scratch: Path) -> Path:
     """The graph as the quantizer wants it, constants folded and shapes known; its path, the weights beside it."""
@@ -77,23 +83,21 @@ def prepare(source: Path, scratch: Path) -> Path:
     return prepared
 
 
-def calibrate(model: Path, feeds: Feeds, params: Params, plan: Plan) -> Path:
-    """Run the feeds through the graph and write every tensor's range to a file, whose path is returned."""
-    kinds = frozenset(plan.op_types or {*QLinearOpsRegistry, *QDQRegistry})
-    found = _extremes(model, feeds, kinds) if params.calibration_method == "minmax" else None
-    ranges = model.with_name("ranges.json")
-    save_tensors_data(found or _histograms(model, feeds, kinds, params), ranges)
-    return ranges
+def calibrate(model: Path, feeds: Feeds, params: Params, plan: Plan) -> TensorsData:
+    """Run the feeds through the graph; every tensor's range."""
+    if params.calibration_method == "minmax":
+        return _extremes(model, feeds, plan)
+    return _histograms(model, feeds, plan, params)
 
 
-def _extremes(model: Path, feeds: Feeds, kinds: frozenset[str]) -> TensorsData:
+def _extremes(model: Path, feeds: Feeds, plan: Plan) -> TensorsData:
     """Smallest and largest of every tensor, taken inside the graph."""
     path = model.with_name("instrumented.onnx")
-    names, outputs = extremes.instrument(model, kinds, path)
+    names, outputs = extremes.instrument(model, plan.kinds, plan.spared, path)
     if not names:
         # Asked for no output, a session gives all of them.
         raise StageError(
-            f"there is nothing to quantize: the graph has none of {', '.join(sorted(kinds))}",
+            f"there is nothing to quantize: the graph has none of {', '.join(sorted(plan.kinds))}",
             hint="name operators of this model in op_types",
         )
     session = _session(path, _running())
@@ -106,11 +110,11 @@ def _extremes(model: Path, feeds: Feeds, kinds: frozenset[str]) -> TensorsData:
     return TensorsData(CalibrationMethod.MinMax, ranges)
 
 
-def _histograms(model: Path, feeds: Feeds, kinds: frozenset[str], params: Params) -> TensorsData:
+def _histograms(model: Path, feeds: Feeds, plan: Plan, params: Params) -> TensorsData:
     """Ranges by ONNX Runtime's own calibrator, which holds every tensor of the feeds it is given at once."""
     calibrator = create_calibrator(
         model,
-        sorted(kinds),
+        sorted(plan.kinds),
         augmented_model_path=str(model.with_name("augmented.onnx")),
         calibrate_method=METHODS[params.calibration_method],
     )
@@ -151,19 +155,18 @@ def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.Inf
         ) from error
 
 
-def quantize(model: Path, ranges: Path, params: Params, plan: Plan, target: Path) -> None:
-    """Write the quantized graph to `target`."""
-    quantize_static(
-        model,
-        target,
-        None,
-        quant_format=QuantFormat.QDQ,
-        activation_type=KINDS[params.activation_type],
-        weight_type=KINDS[params.weight_type],
+def quantize(model: Path, ranges: TensorsData, params: Params, plan: Plan, target: Path) -> onnx.ModelProto:
+    """The quantized graph, which refers to its big weights in `target`, a folder that they are written to."""
+    graph, weights = weightless.load(model)
+    quantizer = weightless.Quantizer(
+        graph,
+        weights,
         per_channel=params.per_channel,
-        calibrate_method=METHODS[params.calibration_method],
-        calibration_cache_path=ranges,
-        op_types_to_quantize=list(plan.op_types) or None,
+        weight_qType=KINDS[params.weight_type],
+        activation_qType=KINDS[params.activation_type],
+        tensors_range=ranges,
         nodes_to_exclude=list(plan.spared),
+        op_types_to_quantize=sorted(plan.kinds),
         extra_options=dict(plan.extra),
     )
+    return quantizer.written(target)

@@ -81,13 +81,12 @@ def run(call: Call, params: Params) -> Result:
     model = onnx.load(prepared, load_external_data=False)
     plan = _plan(params, model.graph)
     shape = [dimension.dim_value for dimension in model.graph.input[0].type.tensor_type.shape.dim]
-    names = [value.name for value in model.graph.input]
+    weights = {tensor.name for tensor in model.graph.initializer}
+    names = [value.name for value in model.graph.input if value.name not in weights]
     feeds = _feeds(call, rows, names, used, max(shape[0], 1))
     ranges = staticquantizer.calibrate(prepared, feeds, params, plan)
     call.progress(0.85, "quantizing")
-    written = call.scratch / "quantized.onnx"
-    staticquantizer.quantize(prepared, ranges, params, plan, written)
-    quantized = onnx.load(written)
+    quantized = staticquantizer.quantize(prepared, ranges, params, plan, call.output)
     onnxfiles.save(quantized, call.output, f"{params.activation_type}/{params.weight_type}")
     facts = batches.calibration_facts(used, params.samples) | qdq.counted(quantized)
     return Result(facts=facts | {"opset": qdq.opset(quantized), "left_in_float": len(plan.spared)})

@@ -1,0 +1,121 @@
+"""ONNX Runtime's QDQ quantizer on a graph without its big weights.
+
+The quantizer decides what is quantized, how, and by which scale; of a weight it is given the smallest and the largest
+number alone. The weights themselves are quantized after it, by what it decided, each straight from one file to another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import external_data_helper, numpy_helper
+from onnxruntime.quantization import QDQQuantizer
+from onnxruntime.quantization.quant_utils import add_infer_metadata, get_qmin_qmax_for_qType
+
+from stagelib import bigweights, onnxfiles
+from stagelib.bigweights import Weight
+
+# A node's inputs from this one on are biases and parameters, whose numbers the quantizer wants.
+PARAMETERS = 2
+_FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
+
+
+def load(path: Path) -> tuple[onnx.ModelProto, dict[str, Weight]]:
+    """A graph with shapes inferred, and those weights of it that stay in the file beside it."""
+    model = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False))
+    # Without this mark the quantizer writes the model to a file and infers shapes itself.
+    add_infer_metadata(model)
+    needed = {name for node in model.graph.node for name in node.input[PARAMETERS:]}
+    weights = {}
+    for tensor in model.graph.initializer:
+        if not external_data_helper.uses_external_data(tensor):
+            continue
+        if tensor.name in needed or len(tensor.dims) < 2:  # noqa: PLR2004  # a matrix
+            _read(tensor, path.parent)
+        else:
+            weights[tensor.name] = bigweights.find(tensor, path.parent)
+    for tensor in _inner(model.graph):
+        if external_data_helper.uses_external_data(tensor):
+            _read(tensor, path.parent)
+    return model, weights
+
+
+def _read(tensor: onnx.TensorProto, folder: Path) -> None:
+    """Have an initializer hold its numbers."""
+    external_data_helper.load_external_data_for_tensor(tensor, str(folder))
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+
+
+def _inner(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Initializers of the graphs within nodes (If, Loop)."""
+    for node in onnxfiles.nodes(graph):
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from inner.initializer
+
+
+def _stand_in(tensor: onnx.TensorProto, weight: Weight, axis: int | None, extremes: tuple[Any, Any]) -> None:
+    """Have an initializer hold two numbers in a shape of as many dimensions as its own, and one channel on `axis`."""
+    shape = [1] * len(weight.shape)
+    shape[1 if axis == 0 else 0] = 2
+    made = numpy_helper.from_array(np.array(extremes, weight.dtype).reshape(shape), tensor.name)
+    tensor.CopyFrom(made)
+
+
+class Quantizer(QDQQuantizer):  # type: ignore[misc]  # onnxruntime has no types
+    """`QDQQuantizer` for a model in which the initializers named in `weights` hold no numbers."""
+
+    def __init__(self, model: onnx.ModelProto, weights: Mapping[str, Weight], **options: Any) -> None:
+        self._weights = weights
+        self._measured: dict[str, Any] = {}
+        for tensor in model.graph.initializer:
+            if tensor.name in weights and tensor.data_type in _FLOATS:
+                _stand_in(tensor, weights[tensor.name], None, (0, 0))
+        super().__init__(model=model, reduce_range=False, nodes_to_quantize=[], **options)
+
+    def _calc_initializer_quant_params(self) -> dict[str, Any]:
+        """Scales and zero points of all weights. QDQQuantizer asks when it knows which to quantize, by which axis."""
+        extremes = {}
+        for tensor in self.model.initializer():
+            info = self.tensors_to_quantize.get(tensor.name)
+            if info and tensor.name in self._weights and tensor.data_type in _FLOATS:
+                low, high = self._weights[tensor.name].extremes(info.axis)
+                _stand_in(tensor, self._weights[tensor.name], info.axis, (low.min(), high.max()))
+                extremes[tensor.name] = low, high
+        found: dict[str, Any] = super()._calc_initializer_quant_params()
+        for name, (low, high) in extremes.items():
+            made = found[name]
+            if made.get("axis") is not None:
+                # ONNX Runtime takes one channel after the other, some 70,000 of BERT-base, and always symmetric.
+                limits = get_qmin_qmax_for_qType(made["quant_type"], symmetric=True)
+                scale, middle = bigweights.symmetric_scales(low, high, tuple(map(int, limits)), self.min_real_range)
+                made["scale"], made["zero_point"] = scale, middle.astype(limits[0].dtype)
+            self._measured[name] = made
+        return found
+
+    def written(self, folder: Path) -> onnx.ModelProto:
+        """Quantize; the graph, whose big weights are files in `folder`."""
+        self.quantize_model()
+        self.model.topological_sort()
+        graph = self.model.model.graph
+        sources = {
+            self.quantized_value_map[name].original.q_name: name
+            for name in self._weights.keys() & self.quantized_value_map.keys()
+        }
+        for tensor in graph.initializer:
+            if name := sources.get(tensor.name):
+                how = self._measured[name]
+                blocks = self._weights[name].quantized(how.get("axis"), how["scale"], how["zero_point"])
+            elif (name := tensor.name) in self._weights:
+                blocks = self._weights[name].blocks()
+            else:
+                continue
+            tensor.dims[:] = self._weights[name].shape
+            onnxfiles.move_out(tensor, blocks, folder)
+        model: onnx.ModelProto = self.model.model
+        return model
