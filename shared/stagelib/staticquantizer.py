@@ -8,6 +8,7 @@ tensor leave it for each.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -48,6 +49,8 @@ Feeds = Iterable["Mapping[str, NDArray[Any]]"]
 GRAPH, WEIGHTS = "prepared.onnx", "prepared.data"
 # Texts whose every tensor is held at once, where a histogram is taken of them.
 CHUNK = 4
+# Texts that run at the same time: each has a graph's tensors in memory.
+AT_ONCE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,21 +96,38 @@ def calibrate(model: Path, feeds: Feeds, params: Params, plan: Plan) -> TensorsD
 def _extremes(model: Path, feeds: Feeds, plan: Plan) -> TensorsData:
     """Smallest and largest of every tensor, taken inside the graph."""
     path = model.with_name("instrumented.onnx")
-    names, outputs = extremes.instrument(model, plan.kinds, plan.spared, path)
-    if not names:
+    outputs = extremes.instrument(model, plan.kinds, plan.spared, path)
+    if not outputs:
         # Asked for no output, a session gives all of them.
         raise StageError(
             f"there is nothing to quantize: the graph has none of {', '.join(sorted(plan.kinds))}",
             hint="name operators of this model in op_types",
         )
-    session = _session(path, _running())
-    seen = np.full((len(names), 2), (np.inf, -np.inf), dtype=np.float32)
-    for feed in feeds:
-        now = np.array(session.run(outputs, dict(feed)), dtype=np.float32).reshape(-1, 2)
+    pairs = {pair: index for index, pair in enumerate(dict.fromkeys(outputs.values()))}
+    asked = [output for pair in pairs for output in pair]
+    seen = np.full((len(pairs), 2), (np.inf, -np.inf), dtype=np.float32)
+    for found in _results(path, asked, feeds):
+        now = np.array(found, dtype=np.float32).reshape(-1, 2)
         # A value that is no number tells nothing of the range.
         seen = np.stack([np.fmin(seen[:, 0], now[:, 0]), np.fmax(seen[:, 1], now[:, 1])], axis=1)
-    ranges = {name: (low.reshape(1), high.reshape(1)) for name, (low, high) in zip(names, seen, strict=True)}
+    ranges = {name: tuple(seen[pairs[pair]].reshape(2, 1)) for name, pair in outputs.items()}
     return TensorsData(CalibrationMethod.MinMax, ranges)
+
+
+def _results(path: Path, asked: list[str], feeds: Feeds) -> Iterator[list[Any]]:
+    """What a graph gives for each of the feeds. Several run at once, each on a core: shared by cores, one costs more."""
+    at_once = min(cpu_count(), AT_ONCE)
+    options = onnxruntime.SessionOptions()
+    # Fused, a tensor would be gone before it was seen, or others would wait for it.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = cpu_count() // at_once
+    # Threads that wait by spinning burn a core, and win nothing between operators as long as these.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = _session(path, options)
+    waiting = iter(feeds)
+    with ThreadPoolExecutor(at_once) as pool:
+        while batch := list(islice(waiting, at_once)):
+            yield from pool.map(lambda feed: session.run(asked, dict(feed)), batch)
 
 
 def _histograms(model: Path, feeds: Feeds, plan: Plan, params: Params) -> TensorsData:
@@ -133,16 +153,6 @@ class _Reader:
     def get_next(self) -> dict[str, NDArray[Any]] | None:
         feed = next(self._feeds, None)
         return dict(feed) if feed is not None else None
-
-
-def _running() -> onnxruntime.SessionOptions:
-    """Settings for a session that runs: what is looked at survives fusion, since a reduction takes it."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.intra_op_num_threads = cpu_count()
-    # Threads that wait by spinning burn a core, and win nothing between operators as long as these.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
 
 
 def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
