@@ -51,9 +51,7 @@ class Weight:
             return np.concatenate(lows), np.concatenate(highs)
         return np.min(lows, axis=0), np.max(highs, axis=0)
 
-    def quantized(
-        self, axis: int | None, scale: NDArray[Any], zero_point: NDArray[Any]
-    ) -> Iterator[NDArray[Any]]:
+    def quantized(self, axis: int | None, scale: NDArray[Any], zero_point: NDArray[Any]) -> Iterator[NDArray[Any]]:
         """Its integers, of the zero point's type, block after block; scale and zero point have a number a channel."""
         limits = np.iinfo(zero_point.dtype)
         along = [1] * len(self.shape)

@@ -115,7 +115,7 @@ def _extremes(model: Path, feeds: Feeds, plan: Plan) -> TensorsData:
 
 
 def _results(path: Path, asked: list[str], feeds: Feeds) -> Iterator[list[Any]]:
-    """What a graph gives for each of the feeds. Several run at once, each on a core: shared by cores, one costs more."""
+    """What a graph gives for each of the feeds. Several run at once, each on a core: one on many cores costs more."""
     at_once = min(cpu_count(), AT_ONCE)
     options = onnxruntime.SessionOptions()
     # Fused, a tensor would be gone before it was seen, or others would wait for it.

@@ -25,20 +25,18 @@ _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
 
 
 def load(path: Path) -> tuple[onnx.ModelProto, dict[str, Weight]]:
-    """A graph with shapes inferred, and those weights of it that stay in the file beside it."""
+    """A graph with shapes inferred, and those weights of it that stay in the file beside it: a `Quantizer`'s model."""
     model = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False))
     # Without this mark the quantizer writes the model to a file and infers shapes itself.
     add_infer_metadata(model)
     needed = {name for node in model.graph.node for name in node.input[PARAMETERS:]}
     weights = {}
     for tensor in model.graph.initializer:
-        if not external_data_helper.uses_external_data(tensor):
-            continue
-        if tensor.name in needed or len(tensor.dims) < 2:  # noqa: PLR2004  # a matrix
-            _read(tensor, path.parent)
-        else:
+        matrix = tensor.data_type in _FLOATS and len(tensor.dims) > 1
+        if matrix and tensor.name not in needed and external_data_helper.uses_external_data(tensor):
             weights[tensor.name] = bigweights.find(tensor, path.parent)
-    for tensor in _inner(model.graph):
+            _stand_in(tensor, weights[tensor.name], None, (0, 0))
+    for tensor in (*model.graph.initializer, *_inner(model.graph)):
         if external_data_helper.uses_external_data(tensor):
             _read(tensor, path.parent)
     return model, weights
@@ -68,14 +66,14 @@ def _stand_in(tensor: onnx.TensorProto, weight: Weight, axis: int | None, extrem
 
 
 class Quantizer(QDQQuantizer):  # type: ignore[misc]  # onnxruntime has no types
-    """`QDQQuantizer` for a model in which the initializers named in `weights` hold no numbers."""
+    """`QDQQuantizer` for a model in which the initializers named in `weights` are stand-ins.
+
+    It leans on one method beneath the public ones, at the version that the toolchain locks.
+    """
 
     def __init__(self, model: onnx.ModelProto, weights: Mapping[str, Weight], **options: Any) -> None:
         self._weights = weights
         self._measured: dict[str, Any] = {}
-        for tensor in model.graph.initializer:
-            if tensor.name in weights and tensor.data_type in _FLOATS:
-                _stand_in(tensor, weights[tensor.name], None, (0, 0))
         super().__init__(model=model, reduce_range=False, nodes_to_quantize=[], **options)
 
     def _calc_initializer_quant_params(self) -> dict[str, Any]:
@@ -83,7 +81,7 @@ class Quantizer(QDQQuantizer):  # type: ignore[misc]  # onnxruntime has no types
         extremes = {}
         for tensor in self.model.initializer():
             info = self.tensors_to_quantize.get(tensor.name)
-            if info and tensor.name in self._weights and tensor.data_type in _FLOATS:
+            if info and tensor.name in self._weights:
                 low, high = self._weights[tensor.name].extremes(info.axis)
                 _stand_in(tensor, self._weights[tensor.name], info.axis, (low.min(), high.max()))
                 extremes[tensor.name] = low, high
@@ -92,9 +90,10 @@ class Quantizer(QDQQuantizer):  # type: ignore[misc]  # onnxruntime has no types
             made = found[name]
             if made.get("axis") is not None:
                 # ONNX Runtime takes one channel after the other, some 70,000 of BERT-base, and always symmetric.
-                limits = get_qmin_qmax_for_qType(made["quant_type"], symmetric=True)
-                scale, middle = bigweights.symmetric_scales(low, high, tuple(map(int, limits)), self.min_real_range)
-                made["scale"], made["zero_point"] = scale, middle.astype(limits[0].dtype)
+                least, most = get_qmin_qmax_for_qType(made["quant_type"], symmetric=True)
+                limits = int(least), int(most)
+                scale, middle = bigweights.symmetric_scales(low, high, limits, self.min_real_range)
+                made["scale"], made["zero_point"] = scale, middle.astype(least.dtype)
             self._measured[name] = made
         return found
 
