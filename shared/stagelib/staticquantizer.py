@@ -21,7 +21,7 @@ from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-from stagelib import extremes, weightless
+from stagelib import blockquantizer, extremes, weightless
 from stagelib.api import StageError, cpu_count
 from stagelib.ortrun import CPU, ort_failures
 from stagelib.shapes import SMALL
@@ -168,7 +168,7 @@ def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.Inf
 def quantize(model: Path, ranges: TensorsData, params: Params, plan: Plan, target: Path) -> onnx.ModelProto:
     """The quantized graph, which refers to its big weights in `target`, a folder that they are written to."""
     graph, weights = weightless.load(model)
-    quantizer = weightless.Quantizer(
+    quantizer = blockquantizer.Quantizer(
         graph,
         weights,
         per_channel=params.per_channel,

@@ -1,41 +1,33 @@
-"""ONNX Runtime's QDQ quantizer on a graph without its big weights.
-
-The quantizer decides what is quantized, how, and by which scale; of a weight it is given the smallest and the largest
-number alone. The weights themselves are quantized after it, by what it decided, each straight from one file to another.
-"""
+"""Graphs whose big weights stay in the file beside them, and have stand-ins of two numbers in the graph."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import external_data_helper, numpy_helper
-from onnxruntime.quantization import QDQQuantizer
-from onnxruntime.quantization.quant_utils import add_infer_metadata, get_qmin_qmax_for_qType
 
 from stagelib import bigweights, onnxfiles
 from stagelib.bigweights import Weight
 
-# A node's inputs from this one on are biases and parameters, whose numbers the quantizer wants.
+# A node's inputs from this one on are biases and parameters, whose numbers a quantizer wants.
 PARAMETERS = 2
 _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
 
 
 def load(path: Path) -> tuple[onnx.ModelProto, dict[str, Weight]]:
-    """A graph with shapes inferred, and those weights of it that stay in the file beside it: a `Quantizer`'s model."""
+    """A graph with shapes inferred, and those weights of it that have a stand-in."""
     model = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False))
-    # Without this mark the quantizer writes the model to a file and infers shapes itself.
-    add_infer_metadata(model)
     needed = {name for node in model.graph.node for name in node.input[PARAMETERS:]}
     weights = {}
     for tensor in model.graph.initializer:
         matrix = tensor.data_type in _FLOATS and len(tensor.dims) > 1
         if matrix and tensor.name not in needed and external_data_helper.uses_external_data(tensor):
             weights[tensor.name] = bigweights.find(tensor, path.parent)
-            _stand_in(tensor, weights[tensor.name], None, (0, 0))
+            stand_in(tensor, weights[tensor.name], None, (0, 0))
     for tensor in (*model.graph.initializer, *_inner(model.graph)):
         if external_data_helper.uses_external_data(tensor):
             _read(tensor, path.parent)
@@ -57,64 +49,9 @@ def _inner(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
                 yield from inner.initializer
 
 
-def _stand_in(tensor: onnx.TensorProto, weight: Weight, axis: int | None, extremes: tuple[Any, Any]) -> None:
+def stand_in(tensor: onnx.TensorProto, weight: Weight, axis: int | None, extremes: tuple[Any, Any]) -> None:
     """Have an initializer hold two numbers in a shape of as many dimensions as its own, and one channel on `axis`."""
     shape = [1] * len(weight.shape)
     shape[1 if axis == 0 else 0] = 2
     made = numpy_helper.from_array(np.array(extremes, weight.dtype).reshape(shape), tensor.name)
     tensor.CopyFrom(made)
-
-
-class Quantizer(QDQQuantizer):  # type: ignore[misc]  # onnxruntime has no types
-    """`QDQQuantizer` for a model in which the initializers named in `weights` are stand-ins.
-
-    It leans on one method beneath the public ones, at the version that the toolchain locks.
-    """
-
-    def __init__(self, model: onnx.ModelProto, weights: Mapping[str, Weight], **options: Any) -> None:
-        self._weights = weights
-        self._measured: dict[str, Any] = {}
-        super().__init__(model=model, reduce_range=False, nodes_to_quantize=[], **options)
-
-    def _calc_initializer_quant_params(self) -> dict[str, Any]:
-        """Scales and zero points of all weights. QDQQuantizer asks when it knows which to quantize, by which axis."""
-        extremes = {}
-        for tensor in self.model.initializer():
-            info = self.tensors_to_quantize.get(tensor.name)
-            if info and tensor.name in self._weights:
-                low, high = self._weights[tensor.name].extremes(info.axis)
-                _stand_in(tensor, self._weights[tensor.name], info.axis, (low.min(), high.max()))
-                extremes[tensor.name] = low, high
-        found: dict[str, Any] = super()._calc_initializer_quant_params()
-        for name, (low, high) in extremes.items():
-            made = found[name]
-            if made.get("axis") is not None:
-                # ONNX Runtime takes one channel after the other, some 70,000 of BERT-base, and always symmetric.
-                least, most = get_qmin_qmax_for_qType(made["quant_type"], symmetric=True)
-                limits = int(least), int(most)
-                scale, middle = bigweights.symmetric_scales(low, high, limits, self.min_real_range)
-                made["scale"], made["zero_point"] = scale, middle.astype(least.dtype)
-            self._measured[name] = made
-        return found
-
-    def written(self, folder: Path) -> onnx.ModelProto:
-        """Quantize; the graph, whose big weights are files in `folder`."""
-        self.quantize_model()
-        self.model.topological_sort()
-        graph = self.model.model.graph
-        sources = {
-            self.quantized_value_map[name].original.q_name: name
-            for name in self._weights.keys() & self.quantized_value_map.keys()
-        }
-        for tensor in graph.initializer:
-            if name := sources.get(tensor.name):
-                how = self._measured[name]
-                blocks = self._weights[name].quantized(how.get("axis"), how["scale"], how["zero_point"])
-            elif (name := tensor.name) in self._weights:
-                blocks = self._weights[name].blocks()
-            else:
-                continue
-            tensor.dims[:] = self._weights[name].shape
-            onnxfiles.move_out(tensor, blocks, folder)
-        model: onnx.ModelProto = self.model.model
-        return model
