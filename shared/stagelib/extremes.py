@@ -5,12 +5,13 @@ Graphs are read and written here without the weights that lie in a file beside t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import onnx
 from onnx import helper
 
+_MOVING = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
 
 
@@ -21,30 +22,47 @@ def record_shapes(path: Path, mark: Callable[[onnx.ModelProto], None]) -> None:
     onnx.save(model, str(path))
 
 
-def instrument(source: Path, kinds: frozenset[str], target: Path) -> tuple[list[str], list[str]]:
-    """Write the graph with two more outputs for each tensor that operators of these kinds take or make.
+def instrument(
+    source: Path, kinds: Collection[str], spared: Collection[str], target: Path
+) -> dict[str, tuple[str, str]]:
+    """Write the graph with outputs for the extremes of each tensor that nodes of these kinds, but those spared, take or
+    make.
 
-    Returns the tensors' names and the new outputs', smallest and largest of each in turn. `target` lies beside
-    `source`, where the weights are.
+    Returns by tensor the names of the outputs with its smallest and its largest number. `target` lies beside `source`,
+    where the weights are.
     """
     model = onnx.load(source, load_external_data=False)
     graph = model.graph
-    names = _observed(graph, kinds)
-    outputs = []
-    for index, name in enumerate(names):
-        for kind in ("Min", "Max"):
-            output = f"range/{index}/{kind}"
+    origins = {name: _origin(name, _moves(graph)) for name in _observed(graph, kinds, spared)}
+    made: dict[str, tuple[str, str]] = {}
+    # Of nodes that nothing follows ONNX Runtime runs the last one first, with all that leads to it: so the earliest
+    # tensor's stand last, and no tensor waits in memory for the end of the graph.
+    order = {name: index for index, node in enumerate(graph.node) for name in node.output}
+    for index, name in enumerate(sorted(set(origins.values()), key=lambda name: (-order.get(name, -1), name))):
+        made[name] = (f"range/{index}/Min", f"range/{index}/Max")
+        for kind, output in zip(("Min", "Max"), made[name], strict=True):
             graph.node.append(helper.make_node(f"Reduce{kind}", [name], [output], keepdims=0))
             graph.output.append(helper.make_empty_tensor_value_info(output))
-            outputs.append(output)
     onnx.save(model, str(target))
-    return names, outputs
+    return {name: made[origin] for name, origin in origins.items()}
 
 
-def _observed(graph: onnx.GraphProto, kinds: frozenset[str]) -> list[str]:
-    """The float tensors, weights apart, that operators of these kinds take or make."""
+def _observed(graph: onnx.GraphProto, kinds: Collection[str], spared: Collection[str]) -> list[str]:
+    """The float tensors, weights apart, that nodes of these kinds take or make, in the order of their names."""
     weights = {tensor.name for tensor in graph.initializer}
     values = (*graph.value_info, *graph.input, *graph.output)
     floats = {value.name for value in values if value.type.tensor_type.elem_type in _FLOATS}
-    touched = {name for node in graph.node if node.op_type in kinds for name in (*node.input, *node.output)}
+    nodes = [node for node in graph.node if node.op_type in kinds and node.name not in spared]
+    touched = {name for node in nodes for name in (*node.input, *node.output)}
     return sorted(touched & floats - weights)
+
+
+def _moves(graph: onnx.GraphProto) -> dict[str, str]:
+    """Tensors that have the numbers of another one, in another shape or order, by which."""
+    return {node.output[0]: node.input[0] for node in graph.node if node.op_type in _MOVING}
+
+
+def _origin(name: str, moves: Mapping[str, str]) -> str:
+    while name in moves:
+        name = moves[name]
+    return name

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -103,11 +104,33 @@ def _put(tensor: onnx.TensorProto, name: str, folder: Path, call: Call | None) -
     """Have the folder hold a weight under this name."""
     if call and (call.input("model") / name).is_file():
         call.pass_on(name)
+    elif is_apart(tensor) and (folder / name).is_file():
+        return
     elif is_apart(tensor):
         raise StageError(f"the weight {tensor.name} was not read, and the input has no {name}")
     else:
         (folder / PIECES).mkdir(exist_ok=True)
         (folder / name).write_bytes(tensor.raw_data)
+
+
+def move_out(tensor: onnx.TensorProto, blocks: Iterable[NDArray[Any]], folder: Path) -> None:
+    """Give a tensor of a known type and shape its numbers, block after block: in a file of its own in `folder`, which
+    `save` then finds there, or within itself where they are few."""
+    import onnx
+
+    if math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize < PIECE_BYTES:
+        tensor.raw_data = b"".join(block.tobytes() for block in blocks)
+        return
+    (folder / PIECES).mkdir(exist_ok=True)
+    digest = hashlib.sha256()
+    unnamed = folder / PIECES / "unnamed"
+    with unnamed.open("wb") as file:
+        for block in blocks:
+            file.write(block.data)
+            digest.update(block.data)
+    name = f"{PIECES}/{digest.hexdigest()}"
+    unnamed.replace(folder / name)
+    tensor.CopyFrom(_reference(tensor, name))
 
 
 def _reference(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:

@@ -8,6 +8,7 @@ tensor leave it for each.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,17 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
-from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.calibrate import TensorsData, create_calibrator, save_tensors_data
+from onnxruntime.quantization import CalibrationMethod, QuantType
+from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-from stagelib import extremes
+from stagelib import blockquantizer, extremes, weightless
 from stagelib.api import StageError, cpu_count
 from stagelib.ortrun import CPU, ort_failures
 from stagelib.shapes import SMALL
 
 if TYPE_CHECKING:
+    import onnx
     from numpy.typing import NDArray
 
     from stagelib.stages.quantize_qdq import Params
@@ -47,6 +49,8 @@ Feeds = Iterable["Mapping[str, NDArray[Any]]"]
 GRAPH, WEIGHTS = "prepared.onnx", "prepared.data"
 # Texts whose every tensor is held at once, where a histogram is taken of them.
 CHUNK = 4
+# Texts that run at the same time: each has a graph's tensors in memory.
+AT_ONCE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,11 @@ class Plan:
     """Names of nodes that stay in float."""
     extra: Mapping[str, Any]
     """`extra_options` of `quantize_static`."""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Every operator to quantize."""
+        return frozenset(self.op_types or {*QLinearOpsRegistry, *QDQRegistry})
 
 
 def prepare(source: Path, scratch: Path) -> Path:
@@ -77,40 +86,55 @@ def prepare(source: Path, scratch: Path) -> Path:
     return prepared
 
 
-def calibrate(model: Path, feeds: Feeds, params: Params, plan: Plan) -> Path:
-    """Run the feeds through the graph and write every tensor's range to a file, whose path is returned."""
-    kinds = frozenset(plan.op_types or {*QLinearOpsRegistry, *QDQRegistry})
-    found = _extremes(model, feeds, kinds) if params.calibration_method == "minmax" else None
-    ranges = model.with_name("ranges.json")
-    save_tensors_data(found or _histograms(model, feeds, kinds, params), ranges)
-    return ranges
+def calibrate(model: Path, feeds: Feeds, params: Params, plan: Plan) -> TensorsData:
+    """Run the feeds through the graph; every tensor's range."""
+    if params.calibration_method == "minmax":
+        return _extremes(model, feeds, plan)
+    return _histograms(model, feeds, plan, params)
 
 
-def _extremes(model: Path, feeds: Feeds, kinds: frozenset[str]) -> TensorsData:
+def _extremes(model: Path, feeds: Feeds, plan: Plan) -> TensorsData:
     """Smallest and largest of every tensor, taken inside the graph."""
     path = model.with_name("instrumented.onnx")
-    names, outputs = extremes.instrument(model, kinds, path)
-    if not names:
+    outputs = extremes.instrument(model, plan.kinds, plan.spared, path)
+    if not outputs:
         # Asked for no output, a session gives all of them.
         raise StageError(
-            f"there is nothing to quantize: the graph has none of {', '.join(sorted(kinds))}",
+            f"there is nothing to quantize: the graph has none of {', '.join(sorted(plan.kinds))}",
             hint="name operators of this model in op_types",
         )
-    session = _session(path, _running())
-    seen = np.full((len(names), 2), (np.inf, -np.inf), dtype=np.float32)
-    for feed in feeds:
-        now = np.array(session.run(outputs, dict(feed)), dtype=np.float32).reshape(-1, 2)
+    pairs = {pair: index for index, pair in enumerate(dict.fromkeys(outputs.values()))}
+    asked = [output for pair in pairs for output in pair]
+    seen = np.full((len(pairs), 2), (np.inf, -np.inf), dtype=np.float32)
+    for found in _results(path, asked, feeds):
+        now = np.array(found, dtype=np.float32).reshape(-1, 2)
         # A value that is no number tells nothing of the range.
         seen = np.stack([np.fmin(seen[:, 0], now[:, 0]), np.fmax(seen[:, 1], now[:, 1])], axis=1)
-    ranges = {name: (low.reshape(1), high.reshape(1)) for name, (low, high) in zip(names, seen, strict=True)}
+    ranges = {name: tuple(seen[pairs[pair]].reshape(2, 1)) for name, pair in outputs.items()}
     return TensorsData(CalibrationMethod.MinMax, ranges)
 
 
-def _histograms(model: Path, feeds: Feeds, kinds: frozenset[str], params: Params) -> TensorsData:
+def _results(path: Path, asked: list[str], feeds: Feeds) -> Iterator[list[Any]]:
+    """What a graph gives for each of the feeds. Several run at once, each on a core: one on many cores costs more."""
+    at_once = min(cpu_count(), AT_ONCE)
+    options = onnxruntime.SessionOptions()
+    # Fused, a tensor would be gone before it was seen, or others would wait for it.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = cpu_count() // at_once
+    # Threads that wait by spinning burn a core, and win nothing between operators as long as these.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = _session(path, options)
+    waiting = iter(feeds)
+    with ThreadPoolExecutor(at_once) as pool:
+        while batch := list(islice(waiting, at_once)):
+            yield from pool.map(lambda feed: session.run(asked, dict(feed)), batch)
+
+
+def _histograms(model: Path, feeds: Feeds, plan: Plan, params: Params) -> TensorsData:
     """Ranges by ONNX Runtime's own calibrator, which holds every tensor of the feeds it is given at once."""
     calibrator = create_calibrator(
         model,
-        sorted(kinds),
+        sorted(plan.kinds),
         augmented_model_path=str(model.with_name("augmented.onnx")),
         calibrate_method=METHODS[params.calibration_method],
     )
@@ -131,16 +155,6 @@ class _Reader:
         return dict(feed) if feed is not None else None
 
 
-def _running() -> onnxruntime.SessionOptions:
-    """Settings for a session that runs: what is looked at survives fusion, since a reduction takes it."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.intra_op_num_threads = cpu_count()
-    # Threads that wait by spinning burn a core, and win nothing between operators as long as these.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
-
-
 def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=[CPU])
@@ -151,19 +165,18 @@ def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.Inf
         ) from error
 
 
-def quantize(model: Path, ranges: Path, params: Params, plan: Plan, target: Path) -> None:
-    """Write the quantized graph to `target`."""
-    quantize_static(
-        model,
-        target,
-        None,
-        quant_format=QuantFormat.QDQ,
-        activation_type=KINDS[params.activation_type],
-        weight_type=KINDS[params.weight_type],
+def quantize(model: Path, ranges: TensorsData, params: Params, plan: Plan, target: Path) -> onnx.ModelProto:
+    """The quantized graph, which refers to its big weights in `target`, a folder that they are written to."""
+    graph, weights = weightless.load(model)
+    quantizer = blockquantizer.Quantizer(
+        graph,
+        weights,
         per_channel=params.per_channel,
-        calibrate_method=METHODS[params.calibration_method],
-        calibration_cache_path=ranges,
-        op_types_to_quantize=list(plan.op_types) or None,
+        weight_qType=KINDS[params.weight_type],
+        activation_qType=KINDS[params.activation_type],
+        tensors_range=ranges,
         nodes_to_exclude=list(plan.spared),
+        op_types_to_quantize=sorted(plan.kinds),
         extra_options=dict(plan.extra),
     )
+    return quantizer.written(target)

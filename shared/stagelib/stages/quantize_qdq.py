@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 QuantizedType = Literal["int8", "uint8", "int16", "uint16"]
 EVERY = "*"
-# QuantizeLinear has 16-bit types from here on.
-OPSET_OF_16_BITS = 21
+# QuantizeLinear has scales for channels, and then 16-bit types, from here on.
+OPSET_OF_CHANNELS, OPSET_OF_16_BITS = 13, 21
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,8 @@ class Params:
             raise ValueError("samples must be at least 1")
         if self.minimum_range < 0:
             raise ValueError("minimum_range must not be negative")
+        if (self.activation_type, self.weight_type) == ("int8", "uint8"):
+            raise ValueError("ONNX Runtime has no operators for int8 activations and uint8 weights: take int8 weights")
         if self.op_types == ():
             raise ValueError('op_types is empty: give operators, null, or ["*"]')
         if self.op_types and EVERY in self.op_types and len(self.op_types) > 1:
@@ -81,13 +83,12 @@ def run(call: Call, params: Params) -> Result:
     model = onnx.load(prepared, load_external_data=False)
     plan = _plan(params, model.graph)
     shape = [dimension.dim_value for dimension in model.graph.input[0].type.tensor_type.shape.dim]
-    names = [value.name for value in model.graph.input]
+    weights = {tensor.name for tensor in model.graph.initializer}
+    names = [value.name for value in model.graph.input if value.name not in weights]
     feeds = _feeds(call, rows, names, used, max(shape[0], 1))
     ranges = staticquantizer.calibrate(prepared, feeds, params, plan)
     call.progress(0.85, "quantizing")
-    written = call.scratch / "quantized.onnx"
-    staticquantizer.quantize(prepared, ranges, params, plan, written)
-    quantized = onnx.load(written)
+    quantized = staticquantizer.quantize(prepared, ranges, params, plan, call.output)
     onnxfiles.save(quantized, call.output, f"{params.activation_type}/{params.weight_type}")
     facts = batches.calibration_facts(used, params.samples) | qdq.counted(quantized)
     return Result(facts=facts | {"opset": qdq.opset(quantized), "left_in_float": len(plan.spared)})
@@ -102,9 +103,10 @@ def _prepare(call: Call, params: Params) -> Path:
     prepared = staticquantizer.prepare(call.input("model") / ModelInfo.read(call.input("model")).entry, call.scratch)
     wide = {params.activation_type, params.weight_type, params.layer_norm_scale_type} & {"int16", "uint16"}
     model = onnx.load(prepared, load_external_data=False)
-    if wide and (version := qdq.opset(model)) < OPSET_OF_16_BITS:
-        call.log(f"opset {version} has no 16-bit quantization: converting to {OPSET_OF_16_BITS}")
-        qdq.convert_opset(model, OPSET_OF_16_BITS)
+    least = OPSET_OF_16_BITS if wide else OPSET_OF_CHANNELS
+    if (version := qdq.opset(model)) < least:
+        call.log(f"opset {version} has no such quantization: converting to {least}")
+        qdq.convert_opset(model, least)
         onnx.save(model, str(prepared))
     return prepared
 

@@ -14,6 +14,7 @@ from stagelib.stages.quantize_qdq import Params
     [
         ({"samples": 0}, "samples"),
         ({"minimum_range": -1.0}, "minimum_range"),
+        ({"activation_type": "int8", "weight_type": "uint8"}, "take int8 weights"),
         ({"op_types": ()}, "op_types is empty"),
         ({"op_types": ("*", "MatMul")}, "stands alone"),
     ],
