@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from portwright import locks
 from portwright.bundle_files import Packed
 from portwright.calls import RecipePlan, StageCall
 from portwright.engines.base import EventSink, Job, Outcome
@@ -21,6 +20,7 @@ from portwright.shelf import Done, Shelf
 from portwright.sources import LocalSource
 from portwright.summary import about
 from portwright.toolchain import Toolchain
+from stagelib import machinelock
 from support.pretend import PretendEngine, execute, plan_of
 
 
@@ -29,7 +29,7 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits for what this machine measures meanwhile."""
     folder = tmp_path / "shared-locks"
     folder.mkdir()
-    monkeypatch.setattr(locks, "SHARED", folder)
+    monkeypatch.setattr(machinelock, "SHARED", folder)
 
 
 @pytest.fixture

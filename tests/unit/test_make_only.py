@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from portwright import faces, locks, run
+from portwright import faces, run
 from portwright.board import Board
 from portwright.project import this_project
 from portwright.run import Request
 from portwright.store import Store
+from stagelib import machinelock
 from support.pretend import PretendEngine, plan_of
 
 RECIPE = "bert-base-portuguese-cased_qdq_cpu"
@@ -27,7 +28,7 @@ def make(data: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[run.RunSummary, P
     """One `run --make-only` on a host volume beside the data, with an engine that pretends."""
     folder = data.parent / "locks"
     folder.mkdir(exist_ok=True)
-    monkeypatch.setattr(locks, "SHARED", folder)
+    monkeypatch.setattr(machinelock, "SHARED", folder)
     monkeypatch.setenv("PORTWRIGHT_ARTIFACTS", str(data.parent / "artifacts"))
     engine = PretendEngine()
     monkeypatch.setattr(run, "open_engine", lambda *_: engine)
