@@ -7,6 +7,7 @@ GPU here; what is missing is said here before ONNX Runtime falls back in silence
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,7 +30,10 @@ CUDA_LIBRARIES = ("libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13", "li
 """What the providers of this release are linked with, in the order in which they need each other."""
 TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvinfer_plugin.so.10", "libnvonnxparser.so.10")
 ARCHIVE = "tensorrt"
-GET_CUDA = "install CUDA 13 and cuDNN 9 on the host, where the target's device mounts look for them"
+GET_CUDA = (
+    "install CUDA 13 and cuDNN 9 on the host, where the target's device mounts look for them; without containers NVIDIA's "
+    "wheels do as well: nvidia-cuda-runtime and nvidia-cublas of CUDA 13, nvidia-curand, nvidia-cudnn-cu13"
+)
 GET_TENSORRT = (
     "put TensorRT 10 for CUDA 13 into vendor/ (targets/ortgpu/target.toml names the file), or use the device cuda"
 )
@@ -94,11 +98,18 @@ def _preload(providers: tuple[str, ...]) -> None:
 
     open_driver()
     for name in CUDA_LIBRARIES:
-        _load(name, (), "CUDA", GET_CUDA)
+        _load(name, _in_wheels(name), "CUDA", GET_CUDA)
     if TENSORRT in providers:
         unpacked = vendor.folder(ARCHIVE)
         for name in TENSORRT_LIBRARIES:
             _load(name, sorted(unpacked.rglob(name)) if unpacked else (), "TensorRT", GET_TENSORRT)
+
+
+def _in_wheels(name: str) -> list[Path]:
+    """Where NVIDIA's own wheels (nvidia-cublas and the like) put that library, if they are installed beside us."""
+    found = importlib.util.find_spec("nvidia")
+    roots = sorted(found.submodule_search_locations or ()) if found else []
+    return [path for root in roots for path in sorted(Path(root).rglob(name))]
 
 
 def _load(name: str, places: Iterable[Path], what: str, hint: str) -> None:
