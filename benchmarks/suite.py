@@ -16,7 +16,7 @@ from portwright.errors import PortwrightError
 SYNTHETIC = "synthetic:bert-base?seed=0"
 REAL = ROOT / ".demo" / "minilm"
 STARTUP = "openvino,qnn,vitisai,trt,dml"
-INFERENCE_RATIO = 0.31
+INFERENCE_RATIO = 0.28
 NAME = "bert-base-portuguese-cased"
 
 

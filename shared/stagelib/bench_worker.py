@@ -86,6 +86,8 @@ class Outcome:
     settings: dict[str, Any] = field(default_factory=dict)
     baseline_settings: dict[str, Any] = field(default_factory=dict)
     affinity: list[int] = field(default_factory=list)
+    conditions: dict[str, Any] = field(default_factory=dict)
+    """Clocks, temperatures and load when the last run had just ended: a process later, a GPU is idle again."""
 
 
 def main(argv: list[str]) -> int:
@@ -128,6 +130,7 @@ def measure(spec: Spec, progress: IO[str]) -> Outcome:
     elif spec.mode == "sustained":
         run = _runner(candidate, feeds)
         outcome.candidate_ms = timing.time_alone(run, DISTINCT_INPUTS, spec.sustained_seconds, _Ticker(progress))
+    outcome.conditions = machine.conditions(outcome.affinity[-1])
     return outcome
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from stagelib import nvml
+
 # What decides how fast integer and half-precision encoders are, on x86-64 and on Arm.
 TELLING_FLAGS = frozenset(
     [
@@ -65,7 +67,7 @@ def _cpu_model(info: Mapping[str, str]) -> str:
 
 def conditions(cpu: int) -> dict[str, Any]:
     """What changes while one measures, where it can be read: clock of that CPU (MHz), hottest zone (degrees Celsius),
-    power profile, mains, load."""
+    power profile, mains, load; the same of NVIDIA's GPUs."""
     clock = _read(Path(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq"))
     zones = [int(text) for text in map(_read, Path("/sys/class/thermal").glob("thermal_zone*/temp")) if text]
     mains = [text for text in map(_read, Path("/sys/class/power_supply").glob("A*/online")) if text]
@@ -76,6 +78,7 @@ def conditions(cpu: int) -> dict[str, Any]:
         "energy_preference": _read(Path(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/energy_performance_preference")),
         "on_mains": any(text == "1" for text in mains) if mains else None,
         "load_average": load_average(),
+        "gpus": nvml.gpus(),
     }
 
 

@@ -63,6 +63,7 @@ def build(
         "latency_ratio_interval": facts["latency_ratio_interval"],
         "throughput": facts["throughput"],
         "all_threads": _all_threads(facts["all_threads"]),
+        **{name: facts[name] for name in ("first_inference", "sustained")},
         "verdict_reason": facts["verdict_reason"],
         "protocol": protocol(facts, cosines["inputs_sha256"] if cosines else None),
         "similarity": _similarity(cosines) if cosines else NOTHING_COMPARED,

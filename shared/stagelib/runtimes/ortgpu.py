@@ -7,6 +7,7 @@ GPU here; what is missing is said here before ONNX Runtime falls back in silence
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,13 +26,18 @@ PACKAGES: tuple[str, ...] = ("onnxruntime-gpu", "numpy")
 FORMATS: tuple[Format, ...] = ("onnx",)
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 PROVIDERS = {"tensorrt": (TENSORRT, CUDA), "cuda": (CUDA,), "cpu": (CPU,)}
-CUDA_LIBRARIES = ("libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10", "libcudnn.so.9")
+CUDART, CUDNN = "libcudart.so.13", "libcudnn.so.9"
+CUDA_LIBRARIES = (CUDART, "libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10", CUDNN)
 """What the providers of this release are linked with, in the order in which they need each other."""
 TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvinfer_plugin.so.10", "libnvonnxparser.so.10")
 ARCHIVE = "tensorrt"
-GET_CUDA = "install CUDA 13 and cuDNN 9 on the host, where the target's device mounts look for them"
+GET_CUDA = (
+    "install CUDA 13 and cuDNN 9 on the host, where the target's device mounts look for them; without containers "
+    "NVIDIA's wheels do as well: nvidia-cuda-runtime and nvidia-cublas of CUDA 13, nvidia-curand, nvidia-cudnn-cu13"
+)
 GET_TENSORRT = (
-    "put TensorRT 10 for CUDA 13 into vendor/ (targets/ortgpu/target.toml names the file), or use the device cuda"
+    "put TensorRT 10 for CUDA 13 into vendor/ (targets/ortgpu/target.toml names the file), from a bundle have "
+    "LD_LIBRARY_PATH name its lib folder, or use the device cuda"
 )
 
 
@@ -47,10 +53,11 @@ def load(folder: Path, *, device: str = "TensorRT", threads: int | None = None) 
         raise StageError(f"runtime ortgpu can't load a model in {info.format} format")
     import onnxruntime
 
-    _preload(providers)
+    libraries = _preload(providers)
     settings: dict[str, str | int | None] = {
         "provider": ",".join(providers),
         "intra_op_num_threads": threads or cpu_count(),
+        **_releases(libraries),
     }
     if TENSORRT in providers:
         settings["trt_fp16_enable"] = int(info.precision.startswith("fp16"))
@@ -86,25 +93,44 @@ def _device_name(providers: tuple[str, ...]) -> str:
     return gpu_name(open_driver())
 
 
-def _preload(providers: tuple[str, ...]) -> None:
-    """Load what the providers are linked with, so that ONNX Runtime finds it; StageError names what isn't there."""
+def _preload(providers: tuple[str, ...]) -> dict[str, Any]:
+    """Load what the providers are linked with, so that ONNX Runtime finds it; StageError names what isn't there.
+    Returns CUDA's libraries by name."""
     if providers == (CPU,) or sys.platform != "linux":
-        return
+        return {}
     from stagelib.cudadriver import open_driver
 
     open_driver()
-    for name in CUDA_LIBRARIES:
-        _load(name, (), "CUDA", GET_CUDA)
+    libraries = {name: _load(name, _in_wheels(name), "CUDA", GET_CUDA) for name in CUDA_LIBRARIES}
     if TENSORRT in providers:
         unpacked = vendor.folder(ARCHIVE)
         for name in TENSORRT_LIBRARIES:
             _load(name, sorted(unpacked.rglob(name)) if unpacked else (), "TensorRT", GET_TENSORRT)
+    return libraries
 
 
-def _load(name: str, places: Iterable[Path], what: str, hint: str) -> None:
+def _releases(libraries: Mapping[str, Any]) -> dict[str, int]:
+    """Releases of CUDA and cuDNN as they number themselves: the host's, which no lock names."""
+    if not libraries:
+        return {}
+    cuda = ctypes.c_int()
+    libraries[CUDART].cudaRuntimeGetVersion(ctypes.byref(cuda))
+    asked = libraries[CUDNN].cudnnGetVersion
+    asked.restype = ctypes.c_size_t
+    return {"cuda": cuda.value, "cudnn": int(asked())}
+
+
+def _in_wheels(name: str) -> list[Path]:
+    """Where NVIDIA's own wheels (nvidia-cublas and the like) put that library, if they are installed beside us."""
+    found = importlib.util.find_spec("nvidia")
+    roots = sorted(found.submodule_search_locations or ()) if found else []
+    return [path for root in roots for path in sorted(Path(root).rglob(name))]
+
+
+def _load(name: str, places: Iterable[Path], what: str, hint: str) -> Any:
     """Into this process, for all to link with: the first of `places`, or where the loader finds it itself."""
     try:
-        ctypes.CDLL(str(next(iter(places), name)), mode=ctypes.RTLD_GLOBAL)
+        return ctypes.CDLL(str(next(iter(places), name)), mode=ctypes.RTLD_GLOBAL)
     except OSError as error:
         raise StageError(f"{what} is not here: {error}", hint=hint) from error
 

@@ -81,10 +81,11 @@ def run(call: Call, params: Params) -> Result:
     passes = _Passes(call, params, machine.allowed_cpus(), on_device=executed_on == "device")
     environment = machine.describe_machine() | {"before": machine.conditions(passes.cpus[-1])}
     timed = passes.main()
-    environment |= {"after": machine.conditions(passes.cpus[-1]), "load_average_after": machine.load_average()}
+    environment |= {"after": timed.conditions, "load_average_after": machine.load_average()}
     everything = passes.everything() if timed.baseline_ms and executed_on != "device" else None
     cold, warm = passes.first(cold=True), passes.first(cold=False)
     sustained = passes.sustained() if params.sustained_seconds else None
+    environment |= {"after_sustained": sustained.conditions if sustained else None}
     environment |= {"threads": passes.threads, "affinity": timed.affinity, "cpu_share": bench_facts.cpu_share(timed)}
     environment["versions"] = machine.versions({*runtime.PACKAGES, *STAGE.needs})
     facts = bench_facts.compared(timed, params.min_runs, params.seed, passes.threads) | {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -145,6 +146,45 @@ def test_the_archive_s_tensorrt_goes_before_the_loader_s(tmp_path: Path, monkeyp
     monkeypatch.setattr(vendor, "folder", lambda name: tmp_path if name == "tensorrt" else None)
     ortgpu._preload(ortgpu.PROVIDERS["tensorrt"])
     assert loaded[-3:] == [str(libraries / name) for name in ortgpu.TENSORRT_LIBRARIES]
+
+
+def test_nvidia_s_wheels_go_before_the_host_s_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = tmp_path / "nvidia" / "cu13" / "lib" / "libcublas.so.13"
+    wheel.parent.mkdir(parents=True)
+    wheel.touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    loaded: list[str] = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, **_: loaded.append(name))
+    ortgpu._preload(ortgpu.PROVIDERS["cuda"])
+    assert str(wheel) in loaded
+    assert "libcudart.so.13" in loaded
+
+
+class Answer:
+    """A C function that takes nothing."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+        self.restype: Any = None
+
+    def __call__(self) -> int:
+        assert self.restype is ctypes.c_size_t
+        return self.value
+
+
+def test_the_host_s_cuda_is_on_record() -> None:
+    """No lock names it, and figures depend on it."""
+
+    def asked(version: Any) -> int:
+        version._obj.value = 13000
+        return 0
+
+    libraries = {
+        ortgpu.CUDART: SimpleNamespace(cudaRuntimeGetVersion=asked),
+        ortgpu.CUDNN: SimpleNamespace(cudnnGetVersion=Answer(91900)),
+    }
+    assert ortgpu._releases(libraries) == {"cuda": 13000, "cudnn": 91900}
+    assert ortgpu._releases({}) == {}
 
 
 @pytest.mark.parametrize(("device", "on"), [("TensorRT", "device"), ("CUDA", "device"), ("cpu", "cpu")])

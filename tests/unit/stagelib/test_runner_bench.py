@@ -17,7 +17,7 @@ from portwright.gates import Findings, judge
 from portwright.likeness import unlike
 from portwright.readback import read_result
 from portwright.recipe import Gates
-from portwright.results import Placed, Placement, Similarity
+from portwright.results import FirstInference, Placed, Placement, Similarity, Sustained
 from stagelib import machinelock
 from stagelib.api import Call, Result, StageError
 from stagelib.machinelock import MEASURING, machine_wide
@@ -32,7 +32,15 @@ from support.sample_results import benchmark as benchmark_facts
 from support.sample_results import result
 
 HOST = result()
-FACTS = {**benchmark_facts(HOST), "protocol": 2, "placement": listed([Part(where="NPU", nodes=7)])}
+FIRST = {"cold_load_s": 0.4, "cold_ms": 248.0, "warm_load_s": 0.4, "warm_ms": 253.0}
+SUSTAINED = {"seconds": 5.0, "first_ms": 1.7, "last_ms": 1.2, "inferences_per_s": 665.0}
+FACTS = {
+    **benchmark_facts(HOST),
+    "protocol": 2,
+    "placement": listed([Part(where="NPU", nodes=7)]),
+    "first_inference": FIRST,
+    "sustained": SUSTAINED,
+}
 TEXTS = "2e" * 32
 COSINES = {"mean": 0.9, "min": 0.5, "samples": 64, "per_sample": [], "inputs_sha256": TEXTS}
 
@@ -118,6 +126,8 @@ def test_the_host_can_compare_what_was_measured_with_the_reference(
     assert found.protocol is not None
     assert (found.protocol.number, found.protocol.evaluation_sha256) == (2, TEXTS)
     assert unlike(found, found, (found.protocol, found.protocol)) == []
+    assert found.first_inference == FirstInference(**FIRST)
+    assert found.sustained == Sustained(**SUSTAINED)
 
 
 def test_without_the_reference_the_result_says_that_nothing_was_compared(

@@ -75,3 +75,12 @@ def test_a_clock_too_coarse_for_a_run_is_not_asked(monkeypatch: pytest.MonkeyPat
         16,
         True,
     )
+
+
+def test_beside_a_slow_baseline_a_device_is_measured_for_as_long_as_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    monkeypatch.setattr(time, "perf_counter", lambda: machine.passed / 1e9)
+    asked = dataclasses.replace(LIMITS, block=10, min_seconds=1.0)
+    device, processor = time_in_turn([machine.model(1.0), machine.model(9.0)], asked, quietly).sides
+    assert sum(device) == pytest.approx(1000)
+    assert len(processor) == len(device)
