@@ -26,6 +26,8 @@ MEASUREMENTS = "measurements.jsonl"
 MANIFEST = "manifest.json"
 DEPLOY = "deploy"
 REJECTED = "REJECTED.txt"
+SESSION = "session.json"
+"""The session settings that were found to be fastest, and where: what ships runs well elsewhere with other ones."""
 OWNER = ".model.json"
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -111,12 +113,29 @@ def _texts(
     if result.status == "failed":
         reasons = [f"{gate.name}: {gate.reason}" for gate in failed(result.gates)]
         texts[f"{DEPLOY}/{REJECTED}"] = "Don't ship this: a gate failed.\n" + "\n".join(reasons) + "\n"
+    if result.session_settings and result.executed.deployable:
+        texts[f"{DEPLOY}/{SESSION}"] = json.dumps(_session(result), indent=2) + "\n"
     files = {name: {"sha256": digest_text(text), "size": len(text.encode())} for name, text in texts.items()}
     files |= {
         f"{DEPLOY}/{name}": {"sha256": entry.sha256, "size": entry.size}
         for name, entry in deploy.manifest.files.items()
     }
     return texts | {MANIFEST: json.dumps({**about, "files": dict(sorted(files.items()))}, indent=1) + "\n"}
+
+
+def _session(result: RunResult) -> dict[str, Any]:
+    """Settings by number of threads, with what they were found on: an emulator or a stand-in is called that."""
+    return {
+        "runtime": result.placement.runtime,
+        "executed_on": result.executed_on,
+        "device": result.device,
+        "versions": result.environment.get("versions"),
+        "measured": result.measured,
+        "settings": {
+            name: {"threads": found.threads, "chosen": found.chosen, **found.settings}
+            for name, found in result.session_settings.items()
+        },
+    }
 
 
 def _is_there(view: Path, texts: Mapping[str, str], deploy: Artifact) -> bool:

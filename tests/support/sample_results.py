@@ -135,7 +135,15 @@ def benchmark(found: RunResult) -> dict[str, Any]:
     return {
         **{
             name: value[name]
-            for name in (*names, "verdict_reason", "all_threads", "settings", "environment", "executed_on")
+            for name in (
+                *names,
+                "verdict_reason",
+                "all_threads",
+                "settings",
+                "session_settings",
+                "environment",
+                "executed_on",
+            )
         },
         "device_name": value["device"],
         **{name: protocol.get(name) for name in ("inputs_sha256", "batch_size", "sequence_length", "baseline")},
