@@ -27,7 +27,7 @@ MANIFEST = "manifest.json"
 DEPLOY = "deploy"
 REJECTED = "REJECTED.txt"
 SESSION = "session.json"
-"""The session settings that were found to be fastest, and where: what ships runs well elsewhere with other ones."""
+"""The session settings that were found to be fastest, and where: elsewhere others may be."""
 OWNER = ".model.json"
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2

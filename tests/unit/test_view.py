@@ -12,7 +12,7 @@ import pytest
 from portwright import cleaning, view
 from portwright.digests import DigestMemory
 from portwright.project import Project, this_project
-from portwright.results import GateRecord, RunResult
+from portwright.results import GateRecord, RunResult, SessionSettings
 from portwright.run import load_catalog
 from portwright.sources import parse_model
 from portwright.store import Artifact, Store
@@ -112,6 +112,27 @@ def test_a_rejected_deployable_says_so(tmp_path: Path) -> None:
     assert rejected == "Don't ship this: a gate failed.\nsimilarity.mean: mean cosine is 0.5\n"
     assert Store(tmp_path).get(hashlib.sha256(b"weights").hexdigest()) is not None
     assert not (write(tmp_path) / "deploy" / "REJECTED.txt").exists()
+
+
+def test_what_ships_has_the_settings_that_were_found_for_it(tmp_path: Path) -> None:
+    found = SessionSettings(
+        threads=2,
+        chosen="no spinning",
+        options={"spin": "0"},
+        settings={"intra_op_num_threads": 2, "spin": "0"},
+        default={"intra_op_num_threads": 2},
+        tried=(),
+        again=None,
+    )
+    searched = {"all_threads": found.model_dump(mode="json")}
+    folder = write(tmp_path, session_settings=searched)
+    session = json.loads((folder / "deploy" / "session.json").read_text())
+    expected = {"threads": 2, "chosen": "no spinning", "intra_op_num_threads": 2, "spin": "0"}
+    assert session["settings"] == {"all_threads": expected}
+    assert session["executed_on"] == result().executed_on
+    assert "deploy/session.json" in json.loads((folder / "manifest.json").read_text())["files"]
+    elsewhere = {"stage": "quantize_qdq", "format": "onnx", "deployable": False}
+    assert not (write(tmp_path, executed=elsewhere, session_settings=searched) / "deploy" / "session.json").exists()
 
 
 def test_clean_takes_what_no_result_refers_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
