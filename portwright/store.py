@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -139,21 +140,18 @@ class Store:
             yield folder
         finally:
             remove_tree(folder)
-            lock.release()
-            Path(lock.lock_file).unlink(missing_ok=True)
+            _drop(lock)
 
     def _sweep(self) -> None:
-        for path in self._tmp.iterdir():
-            if path.suffix == ".lock":
-                continue
-            lock = FileLock(path.with_suffix(".lock"))
+        # Of a run that was killed in the wrong moment only the lock is left.
+        for folder in {path.with_suffix("") for path in self._tmp.iterdir()}:
+            lock = FileLock(folder.with_suffix(".lock"))
             try:
                 lock.acquire(timeout=0)
             except Timeout:
                 continue
-            remove_tree(path)
-            lock.release()
-            Path(lock.lock_file).unlink(missing_ok=True)
+            remove_tree(folder)
+            _drop(lock)
 
     def put(self, output: Path, manifest: Mapping[str, Any], passed: Mapping[str, Passed] | None = None) -> Artifact:
         """Make `output`, a folder of a workspace, the artifact of `manifest['key']`; its files become read-only.
@@ -270,3 +268,14 @@ def _intact(path: str, entry: FileEntry) -> bool:
     if stat.st_size != entry.size:
         return False
     return stat.st_mtime_ns == entry.mtime_ns or digest_file(Path(path)) == entry.sha256
+
+
+def _drop(lock: FileLock) -> None:
+    """Release a lock and its file. The name goes first: who waits for it finds that, and makes the file anew."""
+    path = Path(lock.lock_file)
+    with contextlib.suppress(OSError):  # Windows removes no open file
+        path.unlink()
+    lock.release()
+    with contextlib.suppress(OSError):
+        if sys.platform == "win32":
+            path.unlink()
