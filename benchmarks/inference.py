@@ -36,7 +36,7 @@ HELD = "openvino-int8"
 
 @dataclass(kw_only=True)
 class Measured:
-    """What was found of one candidate: the benchmark's facts, one a repeat; why there are none, where there are none."""
+    """What was found of one candidate: the benchmark's facts, one a repeat; or why there are none."""
 
     facts: list[Mapping[str, Any]] = field(default_factory=list)
     cosine: float | None = None

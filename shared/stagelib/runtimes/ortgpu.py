@@ -32,8 +32,8 @@ CUDA_LIBRARIES = (CUDART, "libcublasLt.so.13", "libcublas.so.13", "libcurand.so.
 TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvinfer_plugin.so.10", "libnvonnxparser.so.10")
 ARCHIVE = "tensorrt"
 GET_CUDA = (
-    "install CUDA 13 and cuDNN 9 on the host, where the target's device mounts look for them; without containers NVIDIA's "
-    "wheels do as well: nvidia-cuda-runtime and nvidia-cublas of CUDA 13, nvidia-curand, nvidia-cudnn-cu13"
+    "install CUDA 13 and cuDNN 9 on the host, where the target's device mounts look for them; without containers "
+    "NVIDIA's wheels do as well: nvidia-cuda-runtime and nvidia-cublas of CUDA 13, nvidia-curand, nvidia-cudnn-cu13"
 )
 GET_TENSORRT = (
     "put TensorRT 10 for CUDA 13 into vendor/ (targets/ortgpu/target.toml names the file), from a bundle have "

@@ -66,7 +66,9 @@ def test_every_gpu_is_told_with_what_holds_its_clocks() -> None:
 
 def test_what_a_gpu_does_not_tell_is_left_open() -> None:
     unsupported = 3
-    [first, _] = nvml.gpus(Library(nvmlDeviceGetPowerUsage=unsupported, nvmlDeviceGetTemperature=unsupported)) or ()
+    found = nvml.gpus(Library(nvmlDeviceGetPowerUsage=unsupported, nvmlDeviceGetTemperature=unsupported))
+    assert found is not None
+    first = found[0]
     assert (first["power_w"], first["temperature_c"], first["sm_mhz"]) == (None, None, 1335)
 
 
