@@ -1,7 +1,7 @@
 """NVIDIA's driver, as much of it as it takes to feed an engine: memory, copies and one stream.
 
 Called through ctypes, since `libcuda.so.1` is the one library that is there wherever a GPU can be used; NVIDIA's own
-Python package would be one more to lock. Signatures are those of the CUDA driver API. Not verified on a GPU here.
+Python package would be one more to lock. Signatures are those of the CUDA driver API. On a GPU only `gpu_name` was tried.
 """
 
 from __future__ import annotations
