@@ -1,7 +1,8 @@
 """NVIDIA's driver, as much of it as it takes to feed an engine: memory, copies and one stream.
 
 Called through ctypes, since `libcuda.so.1` is the one library that is there wherever a GPU can be used; NVIDIA's own
-Python package would be one more to lock. Signatures are those of the CUDA driver API. Not verified on a GPU here.
+Python package would be one more to lock. Signatures are those of the CUDA driver API. Of it only
+`gpu_name` was tried on a GPU.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """ONNX Runtime's CUDA and TensorRT providers on an NVIDIA GPU, strictly: no node may stay on the CPU.
 
-CUDA 13 and cuDNN 9 come from the host or a CUDA base image, classic TensorRT 10 as a vendor archive. Not verified on a
-GPU here; what is missing is said here before ONNX Runtime falls back in silence, which it does.
+CUDA 13 and cuDNN 9 come from the host, a CUDA base image or NVIDIA's wheels, classic TensorRT 10 as a vendor archive.
+The CUDA provider ran on an NVIDIA H200; TensorRT's was not tried. What is missing is said here before ONNX Runtime
+falls back in silence, which it does.
 """
 
 from __future__ import annotations
