@@ -101,9 +101,11 @@ def test_a_killed_runs_workspace_is_swept_and_a_living_ones_is_not(tmp_path: Pat
     dead = tmp_path / "tmp" / "dead"
     dead.mkdir(parents=True)
     (tmp_path / "tmp" / "dead.lock").touch()
-    with store.workspace() as alive, Store(tmp_path).workspace():
-        assert not dead.exists()
-        assert alive.exists()
+    (tmp_path / "tmp" / "killed-before-its-folder.lock").touch()
+    with store.workspace() as alive, Store(tmp_path).workspace() as second:
+        mine = {path.name for folder in (alive, second) for path in (folder, folder.with_suffix(".lock"))}
+        assert {path.name for path in (tmp_path / "tmp").iterdir()} == mine
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_an_artifact_holds_no_links(tmp_path: Path) -> None:
