@@ -232,7 +232,7 @@ def test_a_gate_just_out_of_reach_fails_the_run(portwright: Portwright, tmp_path
 def small_recipe(folder: Path, **gates: Any) -> Path:
     """The QDQ recipe under another name, measured briefly."""
     recipe = read_json(ROOT / "targets" / "cpu" / "recipes" / f"{QDQ}.json")
-    recipe |= {"name": "small", "benchmark": {"min_runs": 5, "min_seconds": 0.2}}
+    recipe |= {"name": "small", "benchmark": {"min_runs": 5, "min_seconds": 0.2, "search_seconds": 0}}
     recipe["gates"]["similarity"] = {"mean": 0.5}
     recipe["gates"] |= gates
     path = folder / "small.json"
