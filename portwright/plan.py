@@ -24,7 +24,7 @@ class Planner:
     def __init__(self, catalog: Catalog, engine: EngineKind) -> None:
         self._catalog = catalog
         self._engine: EngineKind = engine
-        self._calls = CallMaker(catalog, engine)
+        self.call = CallMaker(catalog, engine).call
 
     def plan(
         self,
@@ -45,17 +45,6 @@ class Planner:
         self._catalog.check_archives(target)
         execution = target.execution(device, access.identity_digest if access else "")
         return _RecipePlanner(self, target, recipe, execution).plan(model, data)
-
-    def call(
-        self,
-        recipe: Recipe,
-        execution: Execution,
-        stage: str,
-        given: Mapping[str, Any],
-        roles: Mapping[str, CallInput],
-    ) -> StageCall:
-        """One stage call: parameters filled in, roles resolved, key computed."""
-        return self._calls.call(recipe, execution, stage, given, roles)
 
     def formats(self, execution: Execution) -> tuple[str, ...]:
         """Formats of models that the executing runtime loads."""
