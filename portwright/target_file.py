@@ -39,7 +39,7 @@ class EmulatorSpec(StrictModel):
     name: str
     device: str
     samples: Annotated[int, Field(ge=1, description="texts to run at the most")] = 4
-    budget_s: Annotated[float, Field(gt=0, description="no further text is begun after this many seconds")] = 90.0
+    budget_s: Annotated[float, Field(gt=0, description="no further text is begun after this many CPU seconds")] = 90.0
 
 
 class NodeSpec(StrictModel):

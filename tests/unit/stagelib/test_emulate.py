@@ -92,9 +92,16 @@ def test_no_run_is_begun_when_the_budget_is_spent_but_one_always_is(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = Model(0.0, pause=0.02)
-    facts = run(call, monkeypatch, Runtime(model), samples=5, budget_s=0.001)
+    used = iter(range(100))
+    monkeypatch.setattr(time, "process_time", lambda: float(next(used)))
+    facts = run(call, monkeypatch, Runtime(model), samples=5, budget_s=1.0)
     assert (model.runs, facts["samples"], facts["samples_asked"]) == (1, 1, 5)
     assert facts["seconds_per_text"] >= 0.02
+
+
+def test_a_busy_machine_certifies_no_less(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "process_time", lambda: 0.0)
+    assert run(call, monkeypatch, Runtime(Model(0.0, pause=0.02)), samples=3, budget_s=0.001)["samples"] == 3
 
 
 def test_no_more_texts_than_there_are(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
