@@ -21,6 +21,8 @@ from benchmarks.processes import ROOT, Cost, succeeded, timed
 
 SIDES = ("stock", "ours")
 LENGTH = 128
+LIMITS = {"nncf": {"CPU": 0.5}, "qdq": {"CPU": 0.5, "peak": 0.5}}
+"""Of what the stock call takes."""
 
 
 def figures(kind: str, model: Path, texts: Path, samples: int, repeats: int) -> Iterator[Figure]:
@@ -30,6 +32,8 @@ def figures(kind: str, model: Path, texts: Path, samples: int, repeats: int) -> 
         made = {side: Path(scratch) / side for side in SIDES}
         for folder in made.values():
             folder.mkdir()
+        if kind == "qdq":
+            model = _in_one_file(model, Path(scratch) / "whole")
         for _ in range(repeats):
             for side in SIDES:
                 costs[side].append(_run(kind, side, str(model), str(texts), str(samples), str(made[side])))
@@ -39,13 +43,22 @@ def figures(kind: str, model: Path, texts: Path, samples: int, repeats: int) -> 
         _run("similarity", str(found), str(model / "model.onnx"), str(texts), *models)
         alike = dict(zip(SIDES, json.loads(found.read_text()), strict=True))
     for name, unit, taken in (
-        (f"{kind}, CPU", "s", {side: [cost.cpu_s for cost in costs[side]] for side in SIDES}),
-        (f"{kind}, wall", "s", {side: [cost.wall_s for cost in costs[side]] for side in SIDES}),
-        (f"{kind}, peak", "MB", {side: [cost.peak_bytes / 1e6 for cost in costs[side]] for side in SIDES}),
-        (f"{kind}, 1 - mean cosine with fp32", "‰", {side: [1000 * (1 - alike[side][0])] for side in SIDES}),
-        (f"{kind}, 1 - least cosine with fp32", "‰", {side: [1000 * (1 - alike[side][1])] for side in SIDES}),
+        ("CPU", "s", {side: [cost.cpu_s for cost in costs[side]] for side in SIDES}),
+        ("wall", "s", {side: [cost.wall_s for cost in costs[side]] for side in SIDES}),
+        ("peak", "MB", {side: [cost.peak_bytes / 1e6 for cost in costs[side]] for side in SIDES}),
+        ("1 - mean cosine with fp32", "‰", {side: [1000 * (1 - alike[side][0])] for side in SIDES}),
+        ("1 - least cosine with fp32", "‰", {side: [1000 * (1 - alike[side][1])] for side in SIDES}),
     ):
-        yield Figure(name=name, unit=unit, ours=taken["ours"], against=taken["stock"], beside="stock")
+        limit = LIMITS[kind].get(name)
+        full = f"{kind}, {name}"
+        yield Figure(name=full, unit=unit, ours=taken["ours"], against=taken["stock"], beside="stock", limit=limit)
+
+
+def _in_one_file(model: Path, scratch: Path) -> Path:
+    """The model as the stock call reads it; an artifact has its weights in pieces."""
+    scratch.mkdir()
+    _run("whole", str(model), str(scratch))
+    return scratch if any(scratch.iterdir()) else model
 
 
 def _run(*given: str) -> Cost:

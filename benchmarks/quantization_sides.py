@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import sys
@@ -13,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quantization import LENGTH
-from stagelib import batches, embedding, similarity
+from stagelib import batches, embedding, onnxfiles, similarity
 from stagelib.api import Call
+from stagelib.modelinfo import ModelInfo
 from stagelib.stages import quantize_nncf, quantize_qdq
 
 
@@ -78,6 +80,13 @@ def ours(kind: str, model: Path, texts: Path, samples: int, output: Path) -> Non
             quantize_qdq.run(call, quantize_qdq.Params(samples=samples))
 
 
+def in_one_file(model: Path, scratch: Path) -> None:
+    """Write an artifact's model with its weights in one file to `scratch`; nothing where it has them so."""
+    if onnxfiles.one_file(model, scratch).parent == scratch:
+        files = tuple(path.name for path in scratch.iterdir())
+        dataclasses.replace(ModelInfo.read(model), files=files).write(scratch)
+
+
 def _feeds(texts: Path, samples: int, names: Sequence[str]) -> list[dict[str, Any]]:
     rows = batches.read_rows(texts, batches.CALIBRATION)
     return [batches.feed(batches.take(rows, row, 1), names) for row in range(min(samples, batches.count(rows)))]
@@ -123,6 +132,9 @@ def main(argv: Sequence[str]) -> None:
     if argv[0] == "similarity":
         found, reference, texts, *models = map(Path, argv[1:])
         found.write_text(json.dumps(alike(reference, texts, models)))
+        return
+    if argv[0] == "whole":
+        in_one_file(Path(argv[1]), Path(argv[2]))
         return
     kind, side, model, rows, samples, output = argv
     paths = (Path(model), Path(rows), int(samples), Path(output))

@@ -26,13 +26,17 @@ def test_both_sides_are_quantized_in_turn_and_held_against_each_other(monkeypatc
         if what == "similarity":
             Path(side).write_text(json.dumps([[0.996, 0.99], [0.998, 0.98]]))
             return cost(1)
+        if what == "whole":
+            (Path(command[5]) / "model.onnx").touch()
+            return cost(1)
+        assert Path(command[5]).name == "whole"
         ran.append(side)
         return cost(40 if side == "stock" else 20)
 
     monkeypatch.setattr(quantization, "timed", pretended)
     found = {figure.name: figure for figure in quantization.figures("qdq", Path("model"), Path("texts"), 8, 2)}
     assert ran == ["stock", "ours"] * 2
-    assert found["qdq, CPU"].ratio == 0.5
+    assert (found["qdq, CPU"].ratio, found["qdq, CPU"].held, found["qdq, wall"].held) == (0.5, True, None)
     assert (found["qdq, peak"].value, found["qdq, peak"].unit) == (2000, "MB")
     assert found["qdq, 1 - mean cosine with fp32"].value == pytest.approx(2)
     assert found["qdq, 1 - least cosine with fp32"].ratio == pytest.approx(2)
@@ -40,8 +44,8 @@ def test_both_sides_are_quantized_in_turn_and_held_against_each_other(monkeypatc
 
 def test_a_side_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantization, "timed", lambda *_: cost(1, code=3))
-    with pytest.raises(RuntimeError, match="qdq stock ended with exit code 3:\nfirst\nno such model"):
-        list(quantization.figures("qdq", Path("model"), Path("texts"), 8, 1))
+    with pytest.raises(RuntimeError, match="nncf stock ended with exit code 3:\nfirst\nno such model"):
+        list(quantization.figures("nncf", Path("model"), Path("texts"), 8, 1))
 
 
 def test_an_image_is_held_to_its_limit_unless_it_stands_apart() -> None:
