@@ -71,14 +71,20 @@ def _pairs(left: RunResult, right: RunResult) -> Iterator[tuple[str, Any, Any]]:
     for name in HOST_CLASS:
         yield f"host's {name.replace('_', ' ')}", _host(left, name), _host(right, name)
     if left.placement.runtime == right.placement.runtime:
-        # Another runtime has settings of its own: then they are part of what is compared.
-        yield "settings", left.settings, right.settings
+        # Another runtime has settings of its own: then they are part of what is compared. So are those that each side's
+        # own search found.
+        yield "settings", _default_settings(left), _default_settings(right)
 
 
 def _host(result: RunResult, name: str) -> Any:
     """CPUs by count: their numbers say nothing about what they are."""
     value = result.environment.get(name)
     return len(value) if name == "cpus_allowed" and isinstance(value, list) else value
+
+
+def _default_settings(result: RunResult) -> dict[str, Any]:
+    found = result.session_settings.get("one_thread")
+    return found.default if found else result.settings
 
 
 def _shown(value: Any) -> str:

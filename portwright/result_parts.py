@@ -18,6 +18,8 @@ from portwright.results import (
     NotBuilt,
     Placed,
     Placement,
+    SessionSettings,
+    SettingTried,
     Similarity,
 )
 from portwright.shelf import Done
@@ -46,6 +48,20 @@ def placement_of(outcomes: Outcomes) -> Placement:
 
 def _placed(parts: Sequence[Mapping[str, Any]]) -> tuple[Placed, ...]:
     return tuple(Placed.model_validate(part) for part in parts)
+
+
+def session_settings_of(bench: Mapping[str, Any]) -> dict[str, SessionSettings]:
+    """What the benchmark found for each number of threads."""
+    return {name: _session_settings(one) for name, one in bench["session_settings"].items()}
+
+
+def _session_settings(facts: Mapping[str, Any]) -> SessionSettings:
+    again = _tried(facts["again"]) if facts["again"] else None
+    return SessionSettings.model_validate({**facts, "tried": tuple(map(_tried, facts["tried"])), "again": again})
+
+
+def _tried(facts: Mapping[str, Any]) -> SettingTried:
+    return SettingTried.model_validate({**facts, "interval": interval(facts["interval"])})
 
 
 def emulation_of(outcomes: Outcomes) -> Emulation | None:

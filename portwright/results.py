@@ -114,6 +114,31 @@ class Sustained(StrictModel):
     inferences_per_s: float
 
 
+class SettingTried(StrictModel):
+    """One of a runtime's session settings against the default ones, in turn with them on the same model."""
+
+    name: str
+    options: Annotated[dict[str, str | int], Field(description="what the runtime is told beyond its default settings")]
+    ratio: Annotated[float | None, Field(description="of its time to the default's; null where it was not timed")]
+    interval: Annotated[tuple[float, float] | None, Field(description="95 % bootstrap interval")]
+    runs: int
+    refused: Annotated[str, Field(description="why it is not valid; empty where it is")] = ""
+
+
+class SessionSettings(StrictModel):
+    """The fastest valid session settings that were found for one number of threads, on this machine."""
+
+    threads: int
+    chosen: Annotated[str, Field(description="`default`, or the name of one that was tried")]
+    options: Annotated[dict[str, str | int], Field(description="what that adds to the default settings")]
+    settings: Annotated[dict[str, Any], Field(description="all that the runtime was told when it was measured")]
+    default: Annotated[dict[str, Any], Field(description="all that it is told by default")]
+    tried: Annotated[tuple[SettingTried, ...], Field(description="empty where nothing is offered, or asked for")]
+    again: Annotated[
+        SettingTried | None, Field(description="the fastest of them in a fresh process: chosen if it wins there too")
+    ]
+
+
 class LayerError(StrictModel):
     """How far one tensor of the optimized model is from fp32."""
 
@@ -263,6 +288,10 @@ class RunResult(StrictModel):
     checked: tuple[Checked, ...] = ()
     not_built: tuple[NotBuilt, ...] = ()
     gates: tuple[GateRecord, ...]
-    size_bytes: Annotated[int, Field(description="of everything under deploy/")]
-    settings: Annotated[dict[str, Any], Field(default_factory=dict)]
+    size_bytes: Annotated[int, Field(description="of everything under deploy/, what a run notes there left out")]
+    settings: Annotated[dict[str, Any], Field(default_factory=dict, description="what the runtime was told")]
+    session_settings: Annotated[
+        dict[str, SessionSettings],
+        Field(default_factory=dict, description="by pass: one_thread (on a device the only one), all_threads"),
+    ]
     environment: Annotated[dict[str, Any], Field(default_factory=dict)]

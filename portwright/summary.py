@@ -19,6 +19,7 @@ from portwright.result_parts import (
     not_built_of,
     only,
     placement_of,
+    session_settings_of,
     similarity_of,
 )
 from portwright.results import (
@@ -72,6 +73,7 @@ def build_result(outcomes: Outcomes) -> RunResult:
         gates=gates,
         size_bytes=found.size_bytes,
         settings=bench["settings"],
+        session_settings=session_settings_of(bench),
         environment=bench["environment"],
     )
 

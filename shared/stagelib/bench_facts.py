@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stagelib import measure
 from stagelib.bench_worker import BASELINE_DEVICE, BASELINE_RUNTIME, Outcome
+from stagelib.tuning import DEFAULT, Trial
 
-PROTOCOL = 3
+if TYPE_CHECKING:
+    from stagelib.bench_passes import Search
+
+PROTOCOL = 4
 """Figures of another protocol are not compared with these."""
 
 
@@ -89,11 +93,43 @@ def sustained(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def samples(name: str, outcome: Outcome) -> list[Mapping[str, Any]]:
+def session_settings(search: Search, seed: int) -> dict[str, Any]:
+    """What was chosen for one number of threads, and what else was tried; ratios are to the default settings' time."""
+    return {
+        "threads": search.threads,
+        "chosen": search.chosen.name if search.chosen else DEFAULT,
+        "options": dict(search.options),
+        "settings": dict(search.settings),
+        "default": dict(search.default or search.settings),
+        "tried": [_trial(trial, seed) for trial in search.trials],
+        "again": _trial(search.again, seed) if search.again else None,
+    }
+
+
+def _trial(trial: Trial, seed: int) -> dict[str, Any]:
+    interval = trial.interval(seed)
+    return {
+        "name": trial.name,
+        "options": dict(trial.options),
+        "ratio": trial.ratio,
+        "interval": list(interval) if interval else None,
+        "runs": len(trial.candidate_ms),
+        "refused": trial.refused,
+    }
+
+
+def samples(name: str, outcome: Outcome | Trial) -> list[dict[str, Any]]:
     """Every raw time of a pass, in milliseconds."""
     columns = ("candidate_ms", "baseline_ms", "candidate_cpu_ms", "baseline_cpu_ms")
     rows = itertools.zip_longest(*(getattr(outcome, column) for column in columns))
     return [{"pass": name, "index": index, **dict(zip(columns, row, strict=True))} for index, row in enumerate(rows)]
+
+
+def search_samples(name: str, search: Search) -> list[Mapping[str, Any]]:
+    """Every raw time of a search, setting by setting; the baseline is here the model with its default settings."""
+    tried = [(f"settings_{name}", trial) for trial in search.trials]
+    tried += [(f"settings_{name}_again", search.again)] if search.again else []
+    return [{**line, "setting": trial.name} for what, trial in tried for line in samples(what, trial)]
 
 
 def _latencies(outcome: Outcome) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 `compare`: candidate and fp32 baseline in turn on the same inputs (`stagelib.timing`); where no baseline is at hand (a
 bundle on its device may bring none) the candidate alone. `first`: loading and the first inference. `sustained`: the
-candidate alone for a while. The affinity is set before anything is imported that starts threads. Standard output
+candidate alone for a while. `search`: the candidate with each of the offered settings, in turn with its default ones
+(`stagelib.tuning`). The affinity is set before anything is imported that starts threads. Standard output
 carries one progress line a step and nothing else; the outcome is written to the file that the specification names.
 """
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 BASELINE_RUNTIME, BASELINE_DEVICE = "onnxruntime", "cpu"
 DISTINCT_INPUTS = 8
+SEARCH_PATIENCE = 4
+"""Times `search_seconds`: with too few runs by then the default settings stay."""
+Mode = Literal["compare", "first", "sustained", "search"]
 PROGRESS_SECONDS = 0.2
 
 
@@ -36,7 +40,7 @@ PROGRESS_SECONDS = 0.2
 class Spec:
     """What to measure. `cpus` are those this process may use; `threads` what each runtime is told."""
 
-    mode: Literal["compare", "first", "sustained"]
+    mode: Mode
     model: str
     reference: str | None
     batches: str
@@ -52,6 +56,12 @@ class Spec:
     min_seconds: float
     max_seconds: float
     sustained_seconds: float
+    search_seconds: float
+    options: dict[str, str | int]
+    """Of the candidate's session, beyond its runtime's default ones."""
+    offered: dict[str, dict[str, str | int]]
+    """What `search` tries, by name."""
+    default_last: bool
     seed: int
     result: str
     parent_pid: int
@@ -85,6 +95,8 @@ class Outcome:
     placement: list[dict[str, Any]] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     baseline_settings: dict[str, Any] = field(default_factory=dict)
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    """`stagelib.tuning.Trial` each; `settings` are then the default ones."""
     affinity: list[int] = field(default_factory=list)
 
 
@@ -108,14 +120,17 @@ def main(argv: list[str]) -> int:
 def measure(spec: Spec, progress: IO[str]) -> Outcome:
     """Load the candidate, run it once, and do what the mode asks; each with what it took."""
     from stagelib import machine, timing
-    from stagelib.runtimes.base import find_runtime, places
+    from stagelib.runtimes.base import find_runtime, load_with, places
 
     outcome = Outcome(affinity=machine.allowed_cpus())
     inputs = _inputs(spec, outcome)
+    if spec.mode == "search":
+        _search(spec, outcome, inputs, _Ticker(progress))
+        return outcome
     if spec.cold:
         outcome.cold = machine.forget_files(sorted(Path(spec.model).iterdir()))
     started = time.perf_counter()
-    candidate = find_runtime(spec.runtime).load(Path(spec.model), device=spec.device, threads=spec.threads)
+    candidate = load_with(find_runtime(spec.runtime), Path(spec.model), spec.device, spec.threads, spec.options)
     outcome.load_s = time.perf_counter() - started
     outcome.placement, outcome.settings = places(candidate), dict(candidate.settings)
     outcome.device_name = candidate.device_name
@@ -151,7 +166,7 @@ def _compare(
         min_runs=spec.min_runs,
         min_seconds=spec.min_seconds,
         max_seconds=spec.max_seconds,
-        one_cpu=len(spec.cpus or ()) == 1 and spec.threads == 1,
+        one_cpu=_one_cpu(spec),
         seed=spec.seed,
     )
     # A collection in the middle of a run would be charged to it.
@@ -165,6 +180,38 @@ def _compare(
     outcome.candidate_cpu_ms, outcome.baseline_cpu_ms = [*timed.cpu_sides, []][:2]
     # Apart from the timed runs, where the look itself would be charged, and on each input that was timed.
     outcome.finite = all(_finite(candidate.run(batch)) for batch in feeds[: len(outcome.candidate_ms)])
+
+
+def _search(spec: Spec, outcome: Outcome, inputs: list[dict[str, NDArray[Any]]], ticker: _Ticker) -> None:
+    """Every session is warm once its answers were looked at."""
+    from stagelib import timing, tuning
+    from stagelib.runtimes.base import find_runtime, load_with
+
+    limits = timing.Limits(
+        distinct_inputs=DISTINCT_INPUTS,
+        block=spec.block,
+        warmup_max=0,
+        min_runs=tuning.FEWEST_RUNS,
+        min_seconds=spec.search_seconds,
+        max_seconds=SEARCH_PATIENCE * spec.search_seconds,
+        one_cpu=_one_cpu(spec),
+        longest=1,
+        seed=spec.seed,
+    )
+    runtime = find_runtime(spec.runtime)
+    outcome.settings, trials = tuning.try_settings(
+        lambda options: load_with(runtime, Path(spec.model), spec.device, spec.threads, options),
+        spec.offered,
+        lambda session: [_feed(batch, session.inputs) for batch in inputs],
+        limits,
+        ticker,
+        default_last=spec.default_last,
+    )
+    outcome.trials = [asdict(trial) for trial in trials]
+
+
+def _one_cpu(spec: Spec) -> bool:
+    return len(spec.cpus or ()) == 1 and spec.threads == 1
 
 
 def _runner(session: Session, feeds: Sequence[dict[str, NDArray[Any]]]) -> Run:

@@ -21,7 +21,7 @@ class Limits:
     """How long to measure. `block`: runs of one side before it is the other's turn.
 
     `one_cpu`: everything runs on one CPU, so that a run's CPU time is what it takes undisturbed, and decides. There the
-    ratio gates, and is measured on until it is steady.
+    ratio gates, and is measured on until it is steady, or `longest` times `min_runs` are done.
     """
 
     distinct_inputs: int
@@ -31,6 +31,7 @@ class Limits:
     min_seconds: float
     max_seconds: float
     one_cpu: bool = False
+    longest: int = LONGEST
     seed: int = 0
 
 
@@ -61,7 +62,7 @@ def warm_up(runs: Sequence[Run], limits: Limits) -> tuple[int, bool]:
 def time_in_turn(runs: Sequence[Run], limits: Limits, on_progress: Callable[[float], None]) -> Timed:
     """Time all sides in turn until there are enough runs and seconds of them, or no more time."""
     timed = Timed(sides=[[] for _ in runs], cpu_sides=[[] for _ in runs])
-    most = LONGEST * limits.min_runs if limits.one_cpu and len(runs) > 1 else 0
+    most = limits.longest * limits.min_runs if limits.one_cpu and len(runs) > 1 else 0
     next_look = limits.min_runs
     started = time.perf_counter()
     while True:

@@ -69,6 +69,7 @@ def build(
         "placement": {"runtime": execution.runtime, "nodes": facts["placement"]},
         "gates": gates,
         "settings": dict(facts["settings"]),
+        "session_settings": facts["session_settings"],
         "environment": environment,
     }
 

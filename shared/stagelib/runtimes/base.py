@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from stagelib.api import Format
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ExecutedOn = Literal["device", "emulator", "cpu"]
+Options = Mapping[str, str | int]
+"""Session settings beyond a runtime's default ones, in the runtime's own words."""
+NO_OPTIONS: Options = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +71,29 @@ class Runtime(Protocol):
 
     def executed_on(self, device: str) -> ExecutedOn:
         """What a run on `device` really runs on."""
+
+
+class Tunable(Runtime, Protocol):
+    """A runtime that offers session settings to choose from."""
+
+    def load(self, folder: Path, *, device: str, threads: int | None, options: Options = ...) -> Session:
+        """As every runtime's; `options` go before what the runtime says by default."""
+
+    def candidates(self, device: str, threads: int) -> Mapping[str, Options]:
+        """Settings that are worth a try beside the default ones, by a name for people; empty where none is known."""
+
+
+def tunable(runtime: Runtime) -> Tunable | None:
+    """The runtime, if it offers settings."""
+    return cast("Tunable", runtime) if hasattr(runtime, "candidates") else None
+
+
+def load_with(runtime: Runtime, folder: Path, device: str, threads: int, options: Options) -> Session:
+    """Load a model with settings that the runtime offered; without any, every runtime does."""
+    chosen = tunable(runtime) if options else None
+    if chosen is None:
+        return runtime.load(folder, device=device, threads=threads)
+    return chosen.load(folder, device=device, threads=threads, options=options)
 
 
 def find_runtime(name: str) -> Runtime:

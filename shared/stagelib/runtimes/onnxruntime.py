@@ -10,7 +10,7 @@ from stagelib import machine
 from stagelib.api import Format, StageError, cpu_count
 from stagelib.modelinfo import ModelInfo
 from stagelib.ortrun import CPU, OrtSession, ort_failures
-from stagelib.runtimes.base import ExecutedOn
+from stagelib.runtimes.base import NO_OPTIONS, ExecutedOn, Options
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -20,8 +20,13 @@ FORMATS: tuple[Format, ...] = ("onnx",)
 PROVIDERS = {"cpu": CPU}
 
 
-def load(folder: Path, *, device: str = "cpu", threads: int | None = None) -> OrtSession:
-    """Load the ONNX model of `folder`; StageError for a device this runtime doesn't serve or a model it can't read."""
+def load(
+    folder: Path, *, device: str = "cpu", threads: int | None = None, options: Options = NO_OPTIONS
+) -> OrtSession:
+    """Load the ONNX model of `folder`; StageError for a device this runtime doesn't serve or a model it can't read.
+
+    `options` by name: attributes of SessionOptions, and its configuration entries (those with a dot).
+    """
     import onnxruntime
 
     provider = PROVIDERS.get(device.lower())
@@ -31,6 +36,7 @@ def load(folder: Path, *, device: str = "cpu", threads: int | None = None) -> Or
     if info.format != "onnx":
         raise StageError(f"runtime onnxruntime can't load a model in {info.format} format")
     settings: dict[str, str | int | None] = {"provider": provider, "intra_op_num_threads": threads or cpu_count()}
+    settings |= options
     try:
         session = onnxruntime.InferenceSession(str(folder / info.entry), _options(settings), providers=[provider])
     except ort_failures() as error:
@@ -44,12 +50,37 @@ def executed_on(device: str) -> ExecutedOn:
     return "cpu"
 
 
+def candidates(device: str, threads: int) -> Mapping[str, Options]:
+    """Graph optimization, and how threads wait for each other and share the work. docs/measuring.md says what else was
+    tried and never gained anything.
+    """
+    del device
+    # Fused operators are not always the faster ones; an integer model is another one without, and is refused.
+    basic: dict[str, Options] = {"basic graph optimization": {"graph_optimization_level": "ORT_ENABLE_BASIC"}}
+    if threads == 1:
+        return basic
+    offered: dict[str, Options] = basic | {
+        "no spinning": {"session.intra_op.allow_spinning": "0"},
+        "short spinning": {"session.intra_op.spin_duration_us": "50"},
+        "dynamic blocks": {"session.dynamic_block_base": "4"},
+    }
+    if (cores := machine.cores()) and cores < threads:
+        offered["one thread a core"] = {"intra_op_num_threads": cores}
+    return offered
+
+
 def _options(settings: Mapping[str, str | int | None]) -> onnxruntime.SessionOptions:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = settings["intra_op_num_threads"]
     options.inter_op_num_threads = 1
+    for name, value in settings.items():
+        if "." in name:
+            options.add_session_config_entry(name, str(value))
+        elif name == "graph_optimization_level":
+            options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, str(value))
+        elif name != "provider":
+            setattr(options, name, value)
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     # Idle workers otherwise go on spinning after a run and take the CPUs from whatever is measured next.
     options.add_session_config_entry("session.force_spinning_stop", "1")

@@ -11,7 +11,7 @@ from stagelib import machine
 from stagelib.api import Format, StageError, cpu_count
 from stagelib.modelinfo import ModelInfo
 from stagelib.npublobs import PLATFORM
-from stagelib.runtimes.base import ExecutedOn, Placed
+from stagelib.runtimes.base import NO_OPTIONS, ExecutedOn, Options, Placed
 
 if TYPE_CHECKING:
     import openvino
@@ -24,8 +24,13 @@ KINDS = ("CPU", "GPU", "NPU")
 NOT_EXECUTED = frozenset({"Input", "Output", "Const", "Constant", "Parameter", "Result"})
 
 
-def load(folder: Path, *, device: str = "CPU", threads: int | None = None) -> OpenVinoSession:
-    """Compile the model of `folder` for one device; StageError where that device is not there or refuses the model."""
+def load(
+    folder: Path, *, device: str = "CPU", threads: int | None = None, options: Options = NO_OPTIONS
+) -> OpenVinoSession:
+    """Compile the model of `folder` for one device; StageError where that device is not there or refuses the model.
+
+    `options` are properties of the device's plugin by name.
+    """
     import openvino
 
     name = _checked(device)
@@ -36,7 +41,7 @@ def load(folder: Path, *, device: str = "CPU", threads: int | None = None) -> Op
             f"OpenVINO finds no {name} here (devices: {have})",
             hint="install the device's driver, or choose another device",
         )
-    settings = _settings(name, threads)
+    settings = _settings(name, threads) | dict(options)
     info = ModelInfo.read(folder)
     entry = _entry(core, name, info)
     try:
@@ -51,6 +56,16 @@ def load(folder: Path, *, device: str = "CPU", threads: int | None = None) -> Op
 def executed_on(device: str) -> ExecutedOn:
     """A GPU or NPU is the device; the CPU stands in for it."""
     return "cpu" if _checked(device).startswith("CPU") else "device"
+
+
+def candidates(device: str, threads: int) -> Mapping[str, Options]:
+    """How threads share the work on the CPU. On one thread nothing was found that gains anything."""
+    if not _checked(device).startswith("CPU") or threads == 1:
+        return {}
+    offered: dict[str, Options] = {"static partitions": {"TBB_PARTITIONER": "STATIC"}}
+    if (cores := machine.cores()) and cores < threads:
+        offered["one thread a core"] = {"INFERENCE_NUM_THREADS": cores}
+    return offered
 
 
 def _checked(device: str) -> str:
