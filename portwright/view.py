@@ -26,6 +26,7 @@ MEASUREMENTS = "measurements.jsonl"
 MANIFEST = "manifest.json"
 DEPLOY = "deploy"
 REJECTED = "REJECTED.txt"
+SESSION = "session.json"
 OWNER = ".model.json"
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -105,6 +106,7 @@ def _texts(
 ) -> dict[str, str]:
     """What a view holds beside what the package made, by name; the manifest lists every file with SHA-256 and size."""
     texts = {
+        f"{DEPLOY}/{SESSION}": json.dumps(session_notes(result), indent=1) + "\n",
         RESULT: result.model_dump_json(indent=2) + "\n",
         MEASUREMENTS: "".join(json.dumps(sample) + "\n" for sample in samples),
     }
@@ -117,6 +119,26 @@ def _texts(
         for name, entry in deploy.manifest.files.items()
     }
     return texts | {MANIFEST: json.dumps({**about, "files": dict(sorted(files.items()))}, indent=1) + "\n"}
+
+
+def session_notes(result: RunResult) -> dict[str, Any]:
+    """What to tell the runtime so that the model runs as it was measured, and on what that was found to be fastest."""
+    known = ("cpu_model", "isa_flags", "load_average", "versions")
+    return {
+        "note": "Measured on this machine, which is what they hold for: on another one measure again.",
+        "runtime": result.placement.runtime,
+        "device": result.device,
+        "executed_on": result.executed_on,
+        "executed": result.executed.stage,
+        "deployable": result.executed.deployable,
+        "measured": result.measured,
+        "machine": {name: result.environment.get(name) for name in known},
+        "settings": {
+            name: {"threads": found.threads, "chosen": found.chosen, "settings": found.settings}
+            | {"ratio_to_default": found.again.ratio if found.options and found.again else None}
+            for name, found in result.session_settings.items()
+        },
+    }
 
 
 def _is_there(view: Path, texts: Mapping[str, str], deploy: Artifact) -> bool:

@@ -107,12 +107,6 @@ def allowed_cpus() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def cores() -> int | None:
-    """Cores that the allowed CPUs belong to: fewer than those where a core runs two threads. None where nobody tells."""
-    siblings = [_read(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")) for cpu in allowed_cpus()]
-    return len(set(siblings)) if all(siblings) else None
-
-
 def load_average() -> list[float] | None:
     """Runnable processes over the last 1, 5 and 15 minutes."""
     return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
