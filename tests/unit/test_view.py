@@ -17,6 +17,7 @@ from portwright.run import load_catalog
 from portwright.sources import parse_model
 from portwright.store import Artifact, Store
 from portwright.view import Views
+from support.sample_results import settings
 
 MODEL = parse_model("synthetic:bert-base", "main", DigestMemory(Path("nowhere")))
 LATENCY = {"min": 1.0, "mean": 1.5, "p50": 1.4, "p90": 2.0, "p99": 2.1, "max": 2.2, "std": 0.1}
@@ -102,6 +103,21 @@ def test_a_view_that_can_not_be_finished_leaves_the_old_one(tmp_path: Path, monk
         write(tmp_path, "other")
     assert (folder / "deploy" / "model.onnx").read_text() == "weights"
     assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".small")] == []
+
+
+def test_what_ships_says_how_it_was_run(tmp_path: Path) -> None:
+    found = {"one_thread": settings("half the threads", threads=2)}
+    folder = write(tmp_path, session_settings=found, environment={"cpu_model": "a processor", "governor": "x"})
+    notes = json.loads((folder / "deploy" / "session.json").read_text())
+    assert notes["settings"]["one_thread"] == {
+        "threads": 2,
+        "chosen": "half the threads",
+        "settings": {"device": "CPU", "INFERENCE_NUM_THREADS": 1},
+        "ratio_to_default": 0.8,
+    }
+    assert (notes["runtime"], notes["measured"]) == ("onnxruntime", "2026-01-01T00:00:00+00:00")
+    assert notes["machine"]["cpu_model"] == "a processor"
+    assert "deploy/session.json" in json.loads((folder / "manifest.json").read_text())["files"]
 
 
 def test_a_rejected_deployable_says_so(tmp_path: Path) -> None:
