@@ -49,7 +49,10 @@ def test_one_layers_scales_doubled(portwright: Portwright, tmp_path: Path, minil
     checkout = copy_checkout(tmp_path / "checkout", portwright)
     (checkout.root / "shared" / "stagelib" / "stages" / "damage.py").write_text(DAMAGE)
     recipe = read_json(ROOT / "targets" / "cpu" / "recipes" / "bert-base-portuguese-cased_qdq_cpu.json")
-    recipe |= {"name": "damaged", "benchmark": {"min_runs": 5, "min_seconds": 0.1, "sustained_seconds": 0}}
+    recipe |= {
+        "name": "damaged",
+        "benchmark": {"min_runs": 5, "min_seconds": 0.1, "sustained_seconds": 0, "search_seconds": 0},
+    }
     recipe["stages"].append({"stage": "damage", "layer": LAYER})
     path = tmp_path / "damaged.json"
     path.write_text(json.dumps(recipe))
@@ -68,7 +71,10 @@ def test_one_layers_scales_doubled(portwright: Portwright, tmp_path: Path, minil
 def test_too_few_samples_certify_nothing(portwright: Portwright, tmp_path: Path, minilm: Path, texts: Path) -> None:
     """Eight pairs without a single difference are no proof of half a point."""
     recipe = read_json(ROOT / "targets" / "cpu" / "recipes" / "bert-base-portuguese-cased_fp32_cpu.json")
-    recipe |= {"name": "few", "benchmark": {"min_runs": 5, "min_seconds": 0.1, "sustained_seconds": 0}}
+    recipe |= {
+        "name": "few",
+        "benchmark": {"min_runs": 5, "min_seconds": 0.1, "sustained_seconds": 0, "search_seconds": 0},
+    }
     recipe["accuracy"] |= {"train_samples": 60, "samples": 8}
     recipe["gates"]["accuracy"] = {"max_drop": 0.005}
     path = tmp_path / "few.json"

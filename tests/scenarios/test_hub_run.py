@@ -20,7 +20,11 @@ NOWHERE = "http://127.0.0.1:9"
 def recipe(tmp_path: Path) -> Path:
     """The fp32 recipe, with a model and data that the stand-in hub has."""
     value = read_json(FP32)
-    value |= {"name": "hub", "model": {"source": MODEL}, "benchmark": {"min_runs": 5, "min_seconds": 0.1}}
+    value |= {
+        "name": "hub",
+        "model": {"source": MODEL},
+        "benchmark": {"min_runs": 5, "min_seconds": 0.1, "search_seconds": 0},
+    }
     value["data"]["xnli"] |= {"dataset": DATASET, "revision": "main", "samples": 20}
     value["evaluation"]["samples"] = 5
     path = tmp_path / "hub.json"
