@@ -51,8 +51,8 @@ def _placed(parts: Sequence[Mapping[str, Any]]) -> tuple[Placed, ...]:
 
 
 def session_settings_of(bench: Mapping[str, Any]) -> dict[str, SessionSettings]:
-    """What the benchmark found for each number of threads."""
-    return {name: _session_settings(one) for name, one in bench["session_settings"].items()}
+    """What the benchmark found for each number of threads; empty for a measurement from before it looked."""
+    return {name: _session_settings(one) for name, one in bench.get("session_settings", {}).items()}
 
 
 def _session_settings(facts: Mapping[str, Any]) -> SessionSettings:

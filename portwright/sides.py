@@ -20,6 +20,7 @@ from portwright.naming import suggestion, user_path
 from portwright.past import Point, Series
 from portwright.project import Project
 from portwright.report.data import Unreadable, cosines, read_run
+from portwright.result_parts import session_settings_of
 from portwright.results import (
     Accuracy,
     AllThreads,
@@ -201,6 +202,7 @@ def _as_measured(point: Point) -> RunResult:
         "verdict": facts.get("verdict"),
         "verdict_reason": facts.get("verdict_reason", ""),
         "settings": facts.get("settings", {}),
+        "session_settings": session_settings_of(facts),
         "environment": facts.get("environment", {}),
         "device": _device(facts),
         "similarity": _part(Similarity, point.similarity) or base.similarity,

@@ -27,7 +27,6 @@ MANIFEST = "manifest.json"
 DEPLOY = "deploy"
 REJECTED = "REJECTED.txt"
 SESSION = "session.json"
-"""The session settings that were found to be fastest, and where: elsewhere others may be."""
 OWNER = ".model.json"
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -107,14 +106,13 @@ def _texts(
 ) -> dict[str, str]:
     """What a view holds beside what the package made, by name; the manifest lists every file with SHA-256 and size."""
     texts = {
+        f"{DEPLOY}/{SESSION}": json.dumps(session_notes(result), indent=1) + "\n",
         RESULT: result.model_dump_json(indent=2) + "\n",
         MEASUREMENTS: "".join(json.dumps(sample) + "\n" for sample in samples),
     }
     if result.status == "failed":
         reasons = [f"{gate.name}: {gate.reason}" for gate in failed(result.gates)]
         texts[f"{DEPLOY}/{REJECTED}"] = "Don't ship this: a gate failed.\n" + "\n".join(reasons) + "\n"
-    if result.session_settings and result.executed.deployable:
-        texts[f"{DEPLOY}/{SESSION}"] = json.dumps(_session(result), indent=2) + "\n"
     files = {name: {"sha256": digest_text(text), "size": len(text.encode())} for name, text in texts.items()}
     files |= {
         f"{DEPLOY}/{name}": {"sha256": entry.sha256, "size": entry.size}
@@ -123,16 +121,21 @@ def _texts(
     return texts | {MANIFEST: json.dumps({**about, "files": dict(sorted(files.items()))}, indent=1) + "\n"}
 
 
-def _session(result: RunResult) -> dict[str, Any]:
-    """Settings by number of threads, with what they were found on: an emulator or a stand-in is called that."""
+def session_notes(result: RunResult) -> dict[str, Any]:
+    """What to tell the runtime so that the model runs as it was measured, and on what that was found to be fastest."""
+    known = ("cpu_model", "isa_flags", "load_average", "versions")
     return {
+        "note": "Measured on this machine, which is what they hold for: on another one measure again.",
         "runtime": result.placement.runtime,
-        "executed_on": result.executed_on,
         "device": result.device,
-        "versions": result.environment.get("versions"),
+        "executed_on": result.executed_on,
+        "executed": result.executed.stage,
+        "deployable": result.executed.deployable,
         "measured": result.measured,
+        "machine": {name: result.environment.get(name) for name in known},
         "settings": {
-            name: {"threads": found.threads, "chosen": found.chosen, **found.settings}
+            name: {"threads": found.threads, "chosen": found.chosen, "settings": found.settings}
+            | {"ratio_to_default": found.again.ratio if found.options and found.again else None}
             for name, found in result.session_settings.items()
         },
     }

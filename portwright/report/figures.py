@@ -7,7 +7,7 @@ from typing import Any
 
 from portwright.accuracy_gate import interval
 from portwright.report.data import Run
-from portwright.results import Accuracy
+from portwright.results import Accuracy, RunResult, SettingTried
 
 NONE = "–"  # noqa: RUF001 - what stands in a table where there is no figure
 SHORT = 12
@@ -82,6 +82,20 @@ def rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
         else:
             found.append((label, _text(value)))
     return found
+
+
+def session_settings(result: RunResult) -> list[tuple[str, str]]:
+    """What was tried for each number of threads, and what was chosen; ratios are to the default settings' time."""
+    found: list[tuple[str, str]] = []
+    for name, one in result.session_settings.items():
+        tried = [*(_tried(item) for item in one.tried), *([f"again, {_tried(one.again)}"] if one.again else [])]
+        label = f"session settings, {name.replace('_', ' ')}"
+        found.append((label, f"{one.chosen} ({'; '.join(tried) or 'nothing else was tried'})"))
+    return found
+
+
+def _tried(one: SettingTried) -> str:
+    return f"{one.name}: {f'{ratio(one.ratio)} ({span(one.interval)})' if one.interval else one.refused or NONE}"
 
 
 def versions(run: Run) -> list[tuple[str, str, str]]:

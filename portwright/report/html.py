@@ -31,6 +31,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "span": figures.span,
     "told": figures.told,
     "rows": figures.rows,
+    "session_settings": figures.session_settings,
     "versions": figures.versions,
     "files": figures.files,
     "made_for": figures.made_for,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,14 +118,14 @@ def _trial(trial: Trial, seed: int) -> dict[str, Any]:
     }
 
 
-def samples(name: str, outcome: Outcome | Trial) -> list[Mapping[str, Any]]:
+def samples(name: str, outcome: Outcome | Trial) -> list[dict[str, Any]]:
     """Every raw time of a pass, in milliseconds."""
     columns = ("candidate_ms", "baseline_ms", "candidate_cpu_ms", "baseline_cpu_ms")
     rows = itertools.zip_longest(*(getattr(outcome, column) for column in columns))
     return [{"pass": name, "index": index, **dict(zip(columns, row, strict=True))} for index, row in enumerate(rows)]
 
 
-def search_samples(name: str, search: Search) -> list[Mapping[str, Any]]:
+def search_samples(name: str, search: Search) -> list[dict[str, Any]]:
     """Every raw time of a search, setting by setting; the baseline is here the model with its default settings."""
     tried = [(f"settings_{name}", trial) for trial in search.trials]
     tried += [(f"settings_{name}_again", search.again)] if search.again else []

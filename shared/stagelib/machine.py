@@ -110,13 +110,6 @@ def allowed_cpus() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def cores() -> int | None:
-    """Cores that the allowed CPUs belong to: fewer than CPUs where a core runs two threads. None where nobody tells."""
-    topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-    siblings = [_read(Path(topology.format(cpu))) for cpu in allowed_cpus()]
-    return len(set(siblings)) if all(siblings) else None
-
-
 def load_average() -> list[float] | None:
     """Runnable processes over the last 1, 5 and 15 minutes."""
     return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None

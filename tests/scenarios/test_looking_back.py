@@ -23,7 +23,10 @@ def recipe(folder: Path, name: str, **changes: Any) -> Path:
     """The cpu target's quantizing recipe under another name, without its accuracy, measured briefly."""
     value = read_json(ROOT / "targets" / "cpu" / "recipes" / "bert-base-portuguese-cased_qdq_cpu.json")
     del value["accuracy"], value["gates"]["accuracy"]
-    value |= {"name": name, "benchmark": {"min_runs": 20, "min_seconds": 1, "sustained_seconds": 0}} | changes
+    value |= {
+        "name": name,
+        "benchmark": {"min_runs": 20, "min_seconds": 1, "sustained_seconds": 0, "search_seconds": 0},
+    } | changes
     path = folder / f"{name}.json"
     path.write_text(json.dumps(value))
     return path

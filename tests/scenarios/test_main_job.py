@@ -133,6 +133,25 @@ def check_no_op(portwright: Portwright, arguments: tuple[str, ...], engine: str)
     assert view_of(portwright).stat().st_ino != inode
 
 
+def check_session_settings(view: Path) -> None:
+    """Each runtime option was tried on the model itself, and what was chosen is what was measured and what ships."""
+    result, notes = read_json(view / "result.json"), read_json(view / "deploy" / "session.json")
+    lines = [json.loads(line) for line in (view / "measurements.jsonl").read_text().splitlines()]
+    assert result["protocol"]["number"] == 4
+    assert result["settings"] == result["session_settings"]["one_thread"]["settings"]
+    for name, found in result["session_settings"].items():
+        # On a machine of one CPU both searches are of one thread.
+        assert {one["name"] for one in found["tried"]} >= {"basic graph optimization"}
+        assert found["settings"] == found["default"] | found["options"]
+        assert (found["chosen"] == "default") == (found["options"] == {})
+        assert notes["settings"][name]["settings"] == found["settings"]
+        for one in found["tried"]:
+            own = [row for row in lines if row.get("pass") == f"settings_{name}" and row["setting"] == one["name"]]
+            assert len(own) == one["runs"]
+            assert (one["ratio"] is None) == (one["refused"] != "")
+    assert result["protocol"]["baseline"]["settings"] == {"provider": "CPUExecutionProvider", "intra_op_num_threads": 1}
+
+
 @pytest.mark.scenario
 def test_a_changed_parameter_reruns_its_stage_and_what_follows(
     portwright: Portwright, tmp_path: Path, texts: Path
@@ -148,6 +167,7 @@ def test_a_changed_parameter_reruns_its_stage_and_what_follows(
     )
     first = portwright.run(*run)
     assert first.code == 0, first.text
+    check_session_settings(portwright.view("synthetic-bert-tiny-seed-0", "small"))
     changed = read_json(recipe)
     changed["stages"][2]["per_channel"] = not changed["stages"][2].get("per_channel", True)
     recipe.write_text(json.dumps(changed))
@@ -232,7 +252,7 @@ def test_a_gate_just_out_of_reach_fails_the_run(portwright: Portwright, tmp_path
 def small_recipe(folder: Path, **gates: Any) -> Path:
     """The QDQ recipe under another name, measured briefly."""
     recipe = read_json(ROOT / "targets" / "cpu" / "recipes" / f"{QDQ}.json")
-    recipe |= {"name": "small", "benchmark": {"min_runs": 5, "min_seconds": 0.2, "search_seconds": 0}}
+    recipe |= {"name": "small", "benchmark": {"min_runs": 5, "min_seconds": 0.2, "search_seconds": 0.2}}
     recipe["gates"]["similarity"] = {"mean": 0.5}
     recipe["gates"] |= gates
     path = folder / "small.json"

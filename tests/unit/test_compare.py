@@ -13,7 +13,7 @@ from portwright.errors import UsageError
 from portwright.project import Project
 from portwright.results import RunResult
 from support.report_runs import Volume
-from support.sample_results import gate, ratio, result
+from support.sample_results import gate, ratio, result, settings
 
 RECIPE = result().recipe
 MANY = [0.9977 + 0.0001 * (index % 9) for index in range(64)]
@@ -116,6 +116,13 @@ def test_accuracy_size_and_gates(tmp_path: Path) -> None:
     }
 
 
+def test_what_each_sides_search_chose_is_compared_too(tmp_path: Path) -> None:
+    found = settings("default")
+    chosen = found | {"chosen": "faster", "options": {"x": 1}, "settings": found["default"] | {"x": 1}}
+    after = result(settings=chosen["settings"], session_settings={"one_thread": chosen}, **ratio(0.1))
+    assert "improvement" in outcomes(tmp_path, result(settings=found["default"]), after).values()
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -129,7 +136,8 @@ def test_accuracy_size_and_gates(tmp_path: Path) -> None:
         ({"model__digest": "00" * 32}, "model"),
         ({"executed_on": "device"}, "executed on"),
         ({"device": "another processor"}, "device"),
-        ({"settings": {"INFERENCE_NUM_THREADS": 2}}, "settings"),
+        ({"settings": {"INFERENCE_NUM_THREADS": 2}, "session_settings": {}}, "settings"),
+        ({"session_settings": {"one_thread": settings("default", threads=2)}}, "settings"),
         ({"environment__isa_flags": ["avx2"]}, "isa flags"),
         ({"environment__cpus_allowed": [0, 1, 2, 3]}, "cpus allowed"),
         ({"executed__deployable": False}, "what ships was executed"),

@@ -12,11 +12,12 @@ import pytest
 from portwright import cleaning, view
 from portwright.digests import DigestMemory
 from portwright.project import Project, this_project
-from portwright.results import GateRecord, RunResult, SessionSettings
+from portwright.results import GateRecord, RunResult
 from portwright.run import load_catalog
 from portwright.sources import parse_model
 from portwright.store import Artifact, Store
 from portwright.view import Views
+from support.sample_results import settings
 
 MODEL = parse_model("synthetic:bert-base", "main", DigestMemory(Path("nowhere")))
 LATENCY = {"min": 1.0, "mean": 1.5, "p50": 1.4, "p90": 2.0, "p99": 2.1, "max": 2.2, "std": 0.1}
@@ -104,6 +105,21 @@ def test_a_view_that_can_not_be_finished_leaves_the_old_one(tmp_path: Path, monk
     assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".small")] == []
 
 
+def test_what_ships_says_how_it_was_run(tmp_path: Path) -> None:
+    found = {"one_thread": settings("half the threads", threads=2)}
+    folder = write(tmp_path, session_settings=found, environment={"cpu_model": "a processor", "governor": "x"})
+    notes = json.loads((folder / "deploy" / "session.json").read_text())
+    assert notes["settings"]["one_thread"] == {
+        "threads": 2,
+        "chosen": "half the threads",
+        "settings": {"device": "CPU", "INFERENCE_NUM_THREADS": 1},
+        "ratio_to_default": 0.8,
+    }
+    assert (notes["runtime"], notes["measured"]) == ("onnxruntime", "2026-01-01T00:00:00+00:00")
+    assert notes["machine"]["cpu_model"] == "a processor"
+    assert "deploy/session.json" in json.loads((folder / "manifest.json").read_text())["files"]
+
+
 def test_a_rejected_deployable_says_so(tmp_path: Path) -> None:
     gate = GateRecord(name="similarity.mean", passed=False, limit=0.99, found=0.5, reason="mean cosine is 0.5")
     untold = GateRecord(name="placement", passed=None, limit=1.0, found=0.0, reason="the CPU stood in")
@@ -112,27 +128,6 @@ def test_a_rejected_deployable_says_so(tmp_path: Path) -> None:
     assert rejected == "Don't ship this: a gate failed.\nsimilarity.mean: mean cosine is 0.5\n"
     assert Store(tmp_path).get(hashlib.sha256(b"weights").hexdigest()) is not None
     assert not (write(tmp_path) / "deploy" / "REJECTED.txt").exists()
-
-
-def test_what_ships_has_the_settings_that_were_found_for_it(tmp_path: Path) -> None:
-    found = SessionSettings(
-        threads=2,
-        chosen="no spinning",
-        options={"spin": "0"},
-        settings={"intra_op_num_threads": 2, "spin": "0"},
-        default={"intra_op_num_threads": 2},
-        tried=(),
-        again=None,
-    )
-    searched = {"all_threads": found.model_dump(mode="json")}
-    folder = write(tmp_path, session_settings=searched)
-    session = json.loads((folder / "deploy" / "session.json").read_text())
-    expected = {"threads": 2, "chosen": "no spinning", "intra_op_num_threads": 2, "spin": "0"}
-    assert session["settings"] == {"all_threads": expected}
-    assert session["executed_on"] == result().executed_on
-    assert "deploy/session.json" in json.loads((folder / "manifest.json").read_text())["files"]
-    elsewhere = {"stage": "quantize_qdq", "format": "onnx", "deployable": False}
-    assert not (write(tmp_path, executed=elsewhere, session_settings=searched) / "deploy" / "session.json").exists()
 
 
 def test_clean_takes_what_no_result_refers_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,22 +49,20 @@ def executed_on(device: str) -> ExecutedOn:
 
 
 def candidates(device: str, threads: int) -> Mapping[str, Options]:
-    """Graph optimization, and how threads wait for each other and share the work. docs/measuring.md says what else was
+    """Graph optimization, and how many threads wait for each other in which way; docs/measuring.md says what else was
     tried and never gained anything.
     """
     del device
-    # Fused operators are not always the faster ones; an integer model is another one without, and is refused.
-    basic: dict[str, Options] = {"basic graph optimization": {"graph_optimization_level": "ORT_ENABLE_BASIC"}}
+    # Fused operators are not always the faster ones. Unfused integers may be another model, and are then refused.
+    basic: Options = {"graph_optimization_level": "ORT_ENABLE_BASIC"}
     if threads == 1:
-        return basic
-    offered: dict[str, Options] = basic | {
+        return {"basic graph optimization": basic}
+    return {
+        "basic graph optimization": basic,
         "no spinning": {"session.intra_op.allow_spinning": "0"},
         "short spinning": {"session.intra_op.spin_duration_us": "50"},
-        "dynamic blocks": {"session.dynamic_block_base": "4"},
+        "half the threads": {"intra_op_num_threads": threads // 2},
     }
-    if (cores := machine.cores()) and cores < threads:
-        offered["one thread a core"] = {"intra_op_num_threads": cores}
-    return offered
 
 
 def _options(settings: Mapping[str, str | int | None]) -> onnxruntime.SessionOptions:
