@@ -33,6 +33,8 @@ class Published:
     needs: tuple[str, ...] = ("olive-ai", "onnxruntime", "datasets")
     """Distributions that the peer must have beside each other."""
     task: str = "feature-extraction"
+    padded: bool = False
+    """Whether a script of the recipe's own pads its many texts, instead of the peer's container its few."""
     host: str = ""
     """Where the peer runs its passes, if it isn't what it makes the model for: an execution provider."""
 
@@ -150,6 +152,7 @@ PUBLISHED = (
     Published(
         name="context_ov_static",
         target="openvino",
+        padded=True,
         provider="OpenVINOExecutionProvider",
         device="npu",
         needs=("olive-ai", "optimum-intel", "openvino", "nncf"),
@@ -235,7 +238,7 @@ def write(published: Published, model: Path, texts: Path, folder: Path, cache: P
     config = {
         "input_model": {"type": "HfModel", "model_path": str(model), "task": published.task},
         "systems": systems,
-        "data_configs": [_padded(texts) if published.target == "openvino" else _premises(texts)],
+        "data_configs": [_padded(texts) if published.padded else _premises(texts)],
         "passes": published.passes,
         "host": "host" if published.host else "target",
         "target": "target",
