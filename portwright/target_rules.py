@@ -16,6 +16,13 @@ def check_gates(recipe: Recipe, target: TargetFile) -> None:
             f"{place}.emulation: target {target.name!r} has no emulator",
             hint="leave the gate out, or add [emulator] to target.toml",
         )
+    ratio, devices = recipe.gates.latency_ratio, ("cpu", *target.devices)
+    if ratio and ratio.on not in devices:
+        raise RecipeError(
+            f"{place}.latency_ratio.on: target {target.name!r} has no device {ratio.on!r}",
+            why="the gate would never be judged",
+            hint=suggestion(ratio.on, devices),
+        )
     gate, rules = recipe.gates.placement, target.placement
     if rules is None:
         return

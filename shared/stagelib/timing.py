@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from stagelib.measure import settled, steady
+from stagelib.measure import FEWEST_QUIET, settled, steady
 
 Run = Callable[[int], object]
 """Runs a model on the input of that number."""
 LONGEST = 8
 """Times `min_runs`: where a noisy machine leaves the ratio unsure for so long, more runs don't help."""
+CHOSEN_FROM = 4 * FEWEST_QUIET
+"""Pairs, at the least, among which the quiet ones are looked for, where `longest` allows as many."""
 UNDISTURBED = 0.95
 """Share of the time that passed in which the models had their CPU. Below it others had it in between, and a ratio
 may look steady as long as they go on: it is measured longer, for the moments in which they don't."""
@@ -67,7 +69,7 @@ def time_in_turn(runs: Sequence[Run], limits: Limits, on_progress: Callable[[flo
     """Time all sides in turn until there are enough runs and seconds of them, or no more time."""
     timed = Timed(sides=[[] for _ in runs], cpu_sides=[[] for _ in runs])
     most = limits.longest * limits.min_runs if limits.one_cpu and len(runs) > 1 else 0
-    next_look = limits.min_runs
+    next_look = max(limits.min_runs, min(most, CHOSEN_FROM))
     started = time.perf_counter()
     while True:
         done = len(timed.sides[0])

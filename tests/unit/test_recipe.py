@@ -91,6 +91,7 @@ def test_every_recipe_of_the_repository_is_good(path: Path) -> None:
         ("gates.placement.on", [], ["gates.placement.on"]),
         ("benchmark", {"min_run": 3}, ["benchmark.min_run", "did you mean 'min_runs'"]),
         ("benchmark", {"min_seconds": 9.0, "max_seconds": 1.0}, ["benchmark", "min_seconds must lie between"]),
+        ("benchmark", {"search_seconds": 1e9}, ["benchmark", "search_seconds must lie between 0 and 60"]),
         ("stages.0", {"stage": "export", "opset": 99}, ["stages[0]", "opset must be 14 to 20"]),
     ],
 )

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from stagelib import timing
-from stagelib.timing import LONGEST, Limits, Run, by_cpu_time, time_in_turn
+from stagelib.timing import CHOSEN_FROM, LONGEST, Limits, Run, by_cpu_time, time_in_turn
 
 MIN_RUNS = 8
 LIMITS = Limits(distinct_inputs=4, block=1, warmup_max=8, min_runs=MIN_RUNS, min_seconds=0, max_seconds=60)
@@ -54,8 +54,15 @@ def test_on_one_cpu_the_time_of_others_is_on_record_and_decides_nothing(monkeypa
 def test_beside_others_it_is_measured_longer_for_a_quiet_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch)
     quiet, busy = [machine.model(3.0), machine.model(10.0)], [machine.model(3.0, others=2.0), machine.model(10.0)]
-    assert len(time_in_turn(quiet, ONE_CPU, quietly).sides[0]) == MIN_RUNS
+    assert MIN_RUNS < CHOSEN_FROM < LONGEST * MIN_RUNS
+    assert len(time_in_turn(quiet, ONE_CPU, quietly).sides[0]) == CHOSEN_FROM
     assert len(time_in_turn(busy, ONE_CPU, quietly).sides[0]) == LONGEST * MIN_RUNS
+
+
+def test_few_runs_asked_are_not_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    brief = dataclasses.replace(ONE_CPU, min_runs=2)
+    assert len(time_in_turn([machine.model(3.0), machine.model(10.0)], brief, quietly).sides[0]) == LONGEST * 2
 
 
 def test_a_ratio_that_wanders_is_measured_on_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
