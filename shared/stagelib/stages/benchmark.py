@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from stagelib.api import Call, Result, Stage
 
-
 LONGEST_SEARCH_S = 60
 """Nothing else is measured on the machine meanwhile."""
 
