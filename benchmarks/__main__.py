@@ -25,8 +25,7 @@ def measure(part: str, given: Options) -> str:
     """A part's section; MissingError where it can't run here, RuntimeError where it fails."""
     command = command_of(part, given)
     before = os.getloadavg()[0]
-    cost = succeeded(timed(command.line, command.environment), part)
-    print(cost.out, file=sys.stderr, flush=True)
+    cost = succeeded(timed(command.line, command.environment, shown=sys.stderr), part)
     shown = " ".join(filter(None, ["python -m benchmarks", part, PARTS[part].options]))
     load = f"load before it {before:.1f}"
     return section(

@@ -7,9 +7,10 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 ROOT = Path(__file__).resolve().parent.parent
 BYTES_PER_MAXRSS = 1 if sys.platform == "darwin" else 1024
@@ -29,8 +30,13 @@ class Cost:
     out: str
 
 
-def timed(command: Sequence[str], extra: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Cost:
-    """Run a command to its end."""
+def timed(
+    command: Sequence[str],
+    extra: Mapping[str, str] | None = None,
+    cwd: Path = ROOT,
+    shown: TextIO | None = None,
+) -> Cost:
+    """Run a command to its end; what it prints is kept, and `shown` at once where somebody waits for it."""
     started = time.perf_counter()
     # wait4 gives this child's own accounting, whatever else this process started before.
     with subprocess.Popen(
@@ -42,7 +48,7 @@ def timed(command: Sequence[str], extra: Mapping[str, str] | None = None, cwd: P
         text=True,
     ) as process:
         assert process.stdout is not None
-        out = process.stdout.read()
+        out = "".join(_lines(process.stdout, shown))
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     return Cost(
@@ -52,6 +58,13 @@ def timed(command: Sequence[str], extra: Mapping[str, str] | None = None, cwd: P
         code=process.returncode,
         out=out,
     )
+
+
+def _lines(printed: Iterable[str], shown: TextIO | None) -> Iterator[str]:
+    for line in printed:
+        if shown:
+            print(line, end="", file=shown, flush=True)
+        yield line
 
 
 def own_peak_bytes() -> int:

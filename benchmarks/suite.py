@@ -18,6 +18,7 @@ REAL = ROOT / ".demo" / "minilm"
 STARTUP = "openvino,qnn,vitisai,trt,dml"
 INFERENCE_RATIO = 0.28
 NAME = "bert-base-portuguese-cased"
+TOOLCHAINS = {"nncf": "openvino", "qdq": "ort"}
 
 
 class MissingError(Exception):
@@ -82,30 +83,27 @@ def _images(given: Options) -> Command:
 
 
 def _nncf(given: Options) -> Command:
-    made = make("openvino", f"{NAME}_context_ov_static", _real(given), given.texts)
-    paths = (f"--model={made.before('export').files}", f"--texts={made.before('tokenize').files}")
-    return Command(
-        module="quantization", arguments=("nncf", *paths, f"--repeats={given.repeats}"), python=python_of("openvino")
-    )
+    return _quantization("nncf", "openvino", f"{NAME}_context_ov_static", "export", given)
 
 
 def _qdq(given: Options) -> Command:
-    return Command(
-        module="quantization",
-        arguments=("qdq", *_fixed_shape(given), f"--repeats={given.repeats}"),
-        python=python_of("ort"),
-    )
+    return _quantization("qdq", "cpu", f"{NAME}_qdq_cpu", "fix_shape", given)
+
+
+def _quantization(kind: str, target: str, recipe: str, stage: str, given: Options) -> Command:
+    """BERT-base for what it takes, the small model for what it loses; both in fp32, as `stage` left them."""
+    arguments = [kind, f"--repeats={given.repeats}"]
+    for model, option, texts in ((SYNTHETIC, "--model", "--texts"), (_real(given), "--real", "--real-texts")):
+        made = make(target, recipe, model, given.texts)
+        arguments += [f"{option}={made.before(stage).files}", f"{texts}={made.before('tokenize').files}"]
+    return Command(module="quantization", arguments=tuple(arguments), python=python_of(TOOLCHAINS[kind]))
 
 
 def _inference(given: Options) -> Command:
-    arguments = (*_fixed_shape(given), f"--repeats={given.repeats}", f"--limit={INFERENCE_RATIO}")
-    return Command(module="inference", arguments=arguments, python=python_of("openvino"))
-
-
-def _fixed_shape(given: Options) -> tuple[str, str]:
-    """BERT-base in fp32 at its fixed shape, and its texts."""
     made = make("cpu", f"{NAME}_qdq_cpu", SYNTHETIC, given.texts)
-    return f"--model={made.before('fix_shape').files}", f"--texts={made.before('tokenize').files}"
+    arguments = (f"--model={made.before('fix_shape').files}", f"--texts={made.before('tokenize').files}")
+    more = (f"--repeats={given.repeats}", f"--limit={INFERENCE_RATIO}")
+    return Command(module="inference", arguments=(*arguments, *more), python=python_of("openvino"))
 
 
 def _peer(given: Options) -> Command:

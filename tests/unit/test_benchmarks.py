@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +12,8 @@ import pytest
 
 from benchmarks import quantization
 from benchmarks.images import APART, Size
-from benchmarks.processes import Cost
+from benchmarks.processes import Cost, timed
+from benchmarks.quantization import Work
 
 
 def cost(cpu_s: float, code: int = 0) -> Cost:
@@ -30,22 +33,24 @@ def test_both_sides_are_quantized_in_turn_and_held_against_each_other(monkeypatc
             (Path(command[5]) / "model.onnx").touch()
             return cost(1)
         assert Path(command[5]).name == "whole"
-        ran.append(side)
+        ran.append(f"{side} of {command[6]}")
         return cost(40 if side == "stock" else 20)
 
     monkeypatch.setattr(quantization, "timed", pretended)
-    found = {figure.name: figure for figure in quantization.figures("qdq", Path("model"), Path("texts"), 8, 2)}
-    assert ran == ["stock", "ours"] * 2
+    works = (Work(Path("model"), Path("texts")), Work(Path("small"), Path("real-texts")))
+    found = {figure.name: figure for figure in quantization.figures("qdq", *works, 8, 2)}
+    assert ran == ["stock of texts", "ours of texts"] * 2 + ["stock of real-texts", "ours of real-texts"]
+    assert len(found["qdq, CPU"].ours) == 2
     assert (found["qdq, CPU"].ratio, found["qdq, CPU"].held, found["qdq, wall"].held) == (0.5, True, None)
     assert (found["qdq, peak"].value, found["qdq, peak"].unit) == (2000, "MB")
-    assert found["qdq, 1 - mean cosine with fp32"].value == pytest.approx(2)
-    assert found["qdq, 1 - least cosine with fp32"].ratio == pytest.approx(2)
+    assert found["qdq, 1 - mean cosine with fp32, real weights"].value == pytest.approx(2)
+    assert found["qdq, 1 - least cosine with fp32, real weights"].ratio == pytest.approx(2)
 
 
 def test_a_side_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantization, "timed", lambda *_: cost(1, code=3))
     with pytest.raises(RuntimeError, match="nncf stock ended with exit code 3:\nfirst\nno such model"):
-        list(quantization.figures("nncf", Path("model"), Path("texts"), 8, 1))
+        list(quantization.figures("nncf", Work(Path("model"), Path("texts")), None, 8, 1))
 
 
 def test_an_image_is_held_to_its_limit_unless_it_stands_apart() -> None:
@@ -53,3 +58,9 @@ def test_an_image_is_held_to_its_limit_unless_it_stands_apart() -> None:
     assert Size("ort", 10**9, "base").figure().held is False
     assert Size("exporter", 10**9, "base").figure().held is True
     assert Size(apart, 10**10, "base").figure().held is None
+
+
+def test_what_a_command_prints_is_kept_and_shown_at_once() -> None:
+    shown = io.StringIO()
+    found = timed([sys.executable, "-c", "print('one'); print('two')"], shown=shown)
+    assert found.out == shown.getvalue() == "one\ntwo\n"
