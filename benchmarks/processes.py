@@ -48,7 +48,7 @@ def timed(
         text=True,
     ) as process:
         assert process.stdout is not None
-        out = "".join(_lines(process.stdout, shown))
+        out = "".join(echoed(process.stdout, shown))
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     return Cost(
@@ -60,7 +60,8 @@ def timed(
     )
 
 
-def _lines(printed: Iterable[str], shown: TextIO | None) -> Iterator[str]:
+def echoed(printed: Iterable[str], shown: TextIO | None) -> Iterator[str]:
+    """The lines as they come, each shown before the next is awaited."""
     for line in printed:
         if shown:
             print(line, end="", file=shown, flush=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from benchmarks import quantization
 from benchmarks.images import APART, Size
-from benchmarks.processes import Cost, timed
+from benchmarks.processes import Cost, echoed
 from benchmarks.quantization import Work
 
 
@@ -62,5 +61,7 @@ def test_an_image_is_held_to_its_limit_unless_it_stands_apart() -> None:
 
 def test_what_a_command_prints_is_kept_and_shown_at_once() -> None:
     shown = io.StringIO()
-    found = timed([sys.executable, "-c", "print('one'); print('two')"], shown=shown)
-    assert found.out == shown.getvalue() == "one\ntwo\n"
+    lines = echoed(iter(["one\n", "two\n"]), shown)
+    assert (next(lines), shown.getvalue()) == ("one\n", "one\n")
+    assert (next(lines), shown.getvalue()) == ("two\n", "one\ntwo\n")
+    assert list(echoed(["quiet\n"], None)) == ["quiet\n"]

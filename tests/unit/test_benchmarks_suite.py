@@ -66,7 +66,7 @@ def test_the_peers_part_is_run_without_the_peer_too() -> None:
 def test_a_part_that_fails_is_named_and_the_others_go_on(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def pretended(line: list[str], _: object, shown: object) -> Cost:
+    def pretended(line: list[str], *_: object, **__: object) -> Cost:
         failed = "benchmarks.scale" not in line
         return Cost(wall_s=1, cpu_s=1, peak_bytes=1, code=int(failed), out="no room\n" if failed else "| a |\n")
 
