@@ -108,6 +108,7 @@ class Maker:
                 also_versions=call.versions_of,
                 access=order.access if call.device else None,
                 threads=None if grant.need.alone else grant.cores,
+                alone=grant.need.alone,
                 memory=grant.need.memory,
             )
             with self._board.step(order.title) as step:

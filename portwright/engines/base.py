@@ -46,6 +46,8 @@ class Job:
     """Devices of this machine that the call is given; None for none."""
     threads: int | None = None
     """Cores that it shares the machine with others on: its libraries start no more threads. None for no such limit."""
+    alone: bool = False
+    """It measures time: its process gets nothing that the model's won't have where it serves."""
     memory: int = 0
     """Bytes it is expected to take. No limit: a stage that takes more is not ended for it."""
     deadline_s: float = 7200.0

@@ -16,9 +16,9 @@ from portwright.engines.base import EventSink, Job
 from portwright.engines.call import (
     CERTIFICATE_VARIABLES,
     TIMED_OUT,
+    job_environment,
     network_environment,
     parse_event,
-    thread_environment,
 )
 from portwright.engines.docker_device import device_environment, device_options, driver_mounts
 from portwright.engines.docker_files import Exchange
@@ -160,7 +160,7 @@ def _granted(job: Job, limits: Limits) -> dict[str, int]:
 def _environment(job: Job, exchange: Exchange, settings: PackageSettings) -> dict[str, str]:
     scratch = exchange.paths.scratch
     environment = {"PYTHONPATH": exchange.stage_library, "HOME": scratch, "TMPDIR": scratch, "LANG": "C.UTF-8"}
-    environment |= thread_environment(job) | device_environment(job.access)
+    environment |= job_environment(job) | device_environment(job.access)
     if not job.network:
         return {**environment, "HF_HUB_OFFLINE": "1"}
     passed = network_environment(settings)

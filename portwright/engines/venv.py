@@ -20,11 +20,11 @@ from portwright.engines.call import (
     FREE_SPACE,
     NO_SPACE_TEXT,
     CallPaths,
+    job_environment,
     merge_hub_cache,
     network_environment,
     parse_event,
     read_outcome,
-    thread_environment,
     write_call,
 )
 from portwright.engines.child import running
@@ -163,7 +163,7 @@ class VenvEngine:
             "USERPROFILE": str(scratch),
             "TMPDIR": str(scratch),
             "HF_HUB_OFFLINE": "1",
-            **thread_environment(job),
+            **job_environment(job),
         }
         if job.access is not None:
             environment |= {name: os.environ[name] for name in job.access.environment if name in os.environ}

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from stagelib import onnxfiles
+
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+LEAST, GREATEST = np.float32(5.96e-08), np.float32(65504)
+"""Of fp16's positive numbers, as ONNX Runtime's converter has them."""
 # They move numbers and compute none: ONNX Runtime has them for fp16 on the CPU.
 MOVES = frozenset({"Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Shape", "Slice", "Split"})
 MOVES |= {"Squeeze", "Transpose", "Unsqueeze"}
@@ -29,13 +36,23 @@ def touching(graph: onnx.GraphProto, tensors: Collection[str]) -> list[onnx.Node
 
 
 def convert(
-    model: onnx.ModelProto, *, keep_io_types: bool, operators: Collection[str], nodes: Collection[str]
+    model: onnx.ModelProto,
+    folders: tuple[Path, Path],
+    *,
+    keep_io_types: bool,
+    operators: Collection[str],
+    nodes: Collection[str],
 ) -> onnx.ModelProto:
     """The model in fp16 by ONNX Runtime's converter. Nodes of those operators and of those names stay in fp32, and
-    what passes between two of them does too. Every tensor's type must stand in the model's value_info."""
+    what passes between two of them does too. Every tensor's type must stand in the model's value_info.
+
+    `folders` are where the big weights are and where they go, a block at a time. The converter sees none of them: it
+    would go over each a dozen times.
+    """
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
+    apart = _stand_in(model.graph)
     converted: onnx.ModelProto = convert_float_to_float16(
         model,
         keep_io_types=keep_io_types,
@@ -46,7 +63,43 @@ def convert(
     _join(converted.graph)
     OnnxModel(converted).topological_sort()
     del converted.graph.value_info[:]
+    for tensor in converted.graph.initializer:
+        if tensor.name in apart:
+            _weigh(tensor, apart[tensor.name], *folders)
     return converted
+
+
+def _stand_in(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """Put one number in the place of every fp32 weight that is in a file of its own; returns them by name."""
+    found = {}
+    for tensor in graph.initializer:
+        if tensor.data_type == FLOAT and onnxfiles.is_apart(tensor):
+            found[tensor.name] = onnx.TensorProto()
+            found[tensor.name].CopyFrom(tensor)
+            tensor.CopyFrom(helper.make_tensor(tensor.name, FLOAT, [1], b"\0" * 4, raw=True))
+    return found
+
+
+def _weigh(tensor: onnx.TensorProto, weight: onnx.TensorProto, source: Path, target: Path) -> None:
+    """Give a stand-in its weight: in fp16 where the converter made it that, else as it was."""
+    if tensor.data_type == HALF:
+        tensor.dims[:] = weight.dims
+        onnxfiles.move_out(tensor, map(halved, onnxfiles.blocks(weight, source)), target)
+    else:
+        tensor.CopyFrom(weight)
+        tensor.raw_data = onnxfiles.array(weight, source).tobytes()
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
+
+
+def halved(numbers: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Numbers in fp16, as ONNX Runtime's converter has them: none becomes zero or infinite that wasn't."""
+    magnitudes = np.abs(numbers)
+    if (tiny := (magnitudes > 0) & (magnitudes < LEAST)).any():
+        numbers = np.where(tiny, np.copysign(LEAST, numbers), numbers)
+    if (large := (magnitudes > GREATEST) & np.isfinite(magnitudes)).any():
+        numbers = np.where(large, np.copysign(GREATEST, numbers), numbers)
+    return numbers.astype(np.float16)
 
 
 def _join(graph: onnx.GraphProto) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ PIECES = "weights"
 PIECE_BYTES = 256 << 10
 """Weights from this size on are files of their own."""
 LOCATION = "location"
+BLOCK = 1 << 20
+"""Numbers that are converted at once."""
 # protobuf refuses a message of 2 GiB; the graph itself needs a little of it.
 ONE_FILE_BYTES = (2 << 30) - (64 << 20)
 
@@ -79,6 +81,13 @@ def array(tensor: onnx.TensorProto, folder: Path) -> NDArray[Any]:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     mapped: NDArray[Any] = np.memmap(_piece(tensor, folder), dtype, mode="r", shape=tuple(tensor.dims))
     return mapped
+
+
+def blocks(tensor: onnx.TensorProto, folder: Path) -> Iterator[NDArray[Any]]:
+    """The numbers of a weight in a file of its own, a flat run of them at a time: it need not fit into memory twice."""
+    flat = array(tensor, folder).reshape(-1)
+    for start in range(0, len(flat), BLOCK):
+        yield flat[start : start + BLOCK]
 
 
 def save(model: onnx.ModelProto, folder: Path, precision: str, call: Call | None = None) -> ModelInfo:
@@ -172,6 +181,14 @@ def _piece(tensor: onnx.TensorProto, folder: Path) -> Path:
     if path.is_symlink() or not path.is_file():
         raise StageError(f"the file of the weight {tensor.name} is missing", kind="model")
     return path
+
+
+def holder(tensor: onnx.TensorProto, folders: Sequence[Path]) -> Path:
+    """The first of the folders that holds a weight which was left in its file; StageError where none does."""
+    found = next((folder for folder in folders if (folder / _location(tensor)).is_file()), None)
+    if found is None:
+        raise StageError(f"the file of the weight {tensor.name} is missing", kind="model")
+    return found
 
 
 def one_file(folder: Path, scratch: Path) -> Path:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stagelib.api import StageError
 from stagelib.runtimes.base import Placed
 
 if TYPE_CHECKING:
+    import onnx
     import onnxruntime
     from numpy.typing import NDArray
 
@@ -39,6 +41,22 @@ def answers(session: Any, outputs: Sequence[str], batch: Mapping[str, NDArray[An
         return dict(zip(outputs, session.run(list(outputs), dict(batch)), strict=True))
     except ort_failures() as error:
         raise StageError(f"ONNX Runtime failed while it ran the model: {error}") from error
+
+
+def session_of(
+    model: onnx.ModelProto, folders: Sequence[Path], options: onnxruntime.SessionOptions
+) -> onnxruntime.InferenceSession:
+    """A session on the CPU of a graph that was read without its big weights: each is mapped from the first of the
+    folders that has it."""
+    import onnxruntime
+
+    from stagelib import onnxfiles
+
+    apart = [tensor for tensor in model.graph.initializer if onnxfiles.is_apart(tensor)]
+    arrays = [onnxfiles.array(tensor, onnxfiles.holder(tensor, folders)) for tensor in apart]
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays]
+    options.add_external_initializers([tensor.name for tensor in apart], values)
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[CPU])
 
 
 def ort_placement(session: Any) -> tuple[Placed, ...]:

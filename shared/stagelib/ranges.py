@@ -16,9 +16,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from stagelib import onnxfiles
 from stagelib.api import StageError, cpu_count
-from stagelib.onnxfiles import fits_one_file
-from stagelib.ortrun import CPU, ort_failures
+from stagelib.ortrun import ort_failures, session_of
 
 FILE = "ranges.json"
 LARGEST = float(np.finfo(np.float16).max)
@@ -39,36 +39,38 @@ class Range:
     largest: float
 
 
-def refuse_mask_constants(model: onnx.ModelProto) -> None:
+def refuse_mask_constants(model: onnx.ModelProto, weights: Iterable[Range]) -> None:
     """StageError where a constant is the smallest float or infinite: in fp16 it drowns the scores or becomes NaN."""
     hint = "put surgery before float16: it replaces the attention-mask constant"
-    for tensor in model.graph.initializer:
-        if tensor.data_type == onnx.TensorProto.FLOAT and largest(tensor) >= NO_NUMBER:
-            raise StageError(f"the constant {tensor.name} is {-NO_NUMBER:.4g} or infinite", hint=hint)
+    for weight in weights:
+        if weight.largest >= NO_NUMBER:
+            raise StageError(f"the constant {weight.tensor} is {-NO_NUMBER:.4g} or infinite", hint=hint)
     for node in model.graph.node:
         for attribute in node.attribute:
-            value = attribute.t if attribute.HasField("t") else None
-            held = largest(value) if value is not None and value.data_type == onnx.TensorProto.FLOAT else 0.0
+            floats = attribute.HasField("t") and attribute.t.data_type == onnx.TensorProto.FLOAT
+            held = largest(numpy_helper.to_array(attribute.t)) if floats else 0.0
             if max(abs(attribute.f), held) >= NO_NUMBER:
                 raise StageError(f"{attribute.name} of {node.name} is {-NO_NUMBER:.4g} or infinite", hint=hint)
 
 
-def largest(tensor: onnx.TensorProto) -> float:
-    """The largest magnitude among a constant's numbers."""
-    array = numpy_helper.to_array(tensor)
+def largest(array: NDArray[Any]) -> float:
+    """The largest magnitude among numbers."""
     return float(max(abs(array.max()), abs(array.min()))) if array.size else 0.0
 
 
-def weights(model: onnx.ModelProto) -> list[Range]:
-    """Every fp32 weight."""
+def weights(model: onnx.ModelProto, folder: Path) -> list[Range]:
+    """Every fp32 weight; `folder` has those that are in files of their own."""
     floats = (tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT)
-    return [Range(tensor=tensor.name, operator="weight", largest=largest(tensor)) for tensor in floats]
+    return [
+        Range(tensor=tensor.name, operator="weight", largest=largest(onnxfiles.array(tensor, folder)))
+        for tensor in floats
+    ]
 
 
 def measure(
-    model: onnx.ModelProto, types: Mapping[str, int], feeds: Iterable[Feed], scratch: Path
+    model: onnx.ModelProto, folder: Path, types: Mapping[str, int], feeds: Iterable[Feed]
 ) -> tuple[list[Range], list[Outputs]]:
-    """Every fp32 tensor that a node makes, and the model's own outputs for each feed.
+    """Every fp32 tensor that a node makes, and the model's own outputs for each feed; `folder` has the big weights.
 
     The largest magnitude is computed inside the graph: one number leaves it for each tensor, and memory stays that of
     a plain run. StageError where ONNX Runtime's CPU provider can't run the graph.
@@ -76,7 +78,7 @@ def measure(
     made = {name: node.op_type for node in model.graph.node for name in node.output if name}
     names = [name for name in made if types[name] == onnx.TensorProto.FLOAT]
     own = [value.name for value in model.graph.output]
-    session = _session(_instrumented(model, names, scratch))
+    session = _session(_instrumented(model, names), folder)
     peaks = np.zeros(len(names))
     outputs: list[Outputs] = []
     asked = [f"range/{index}" for index in range(len(names))]
@@ -91,24 +93,19 @@ def measure(
     return ranges, outputs
 
 
-def _instrumented(model: onnx.ModelProto, names: Sequence[str], scratch: Path) -> Path:
-    """A file of the model with one more output, a number, for each of the tensors."""
-    graph = model.graph
-    nodes, outputs = len(graph.node), len(graph.output)
+def _instrumented(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """The model with one more output, a number, for each of the tensors."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    graph = watched.graph
     for index, name in enumerate(names):
         graph.node.append(helper.make_node("Abs", [name], [f"magnitude/{index}"]))
         graph.node.append(helper.make_node("ReduceMax", [f"magnitude/{index}"], [f"range/{index}"], keepdims=0))
         graph.output.append(helper.make_tensor_value_info(f"range/{index}", onnx.TensorProto.FLOAT, []))
-    path = scratch / "instrumented.onnx"
-    external = not fits_one_file(model)
-    onnx.save(model, str(path), save_as_external_data=external, location="instrumented.data" if external else None)
-    if external:
-        onnx.load_external_data_for_model(model, str(scratch))
-    del graph.node[nodes:], graph.output[outputs:]
-    return path
+    return watched
 
 
-def _session(path: Path) -> Any:
+def _session(model: onnx.ModelProto, folder: Path) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -116,7 +113,7 @@ def _session(path: Path) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = cpu_count()
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=[CPU])
+        return session_of(model, [folder], options)
     except ort_failures() as error:
         raise StageError(
             f"ONNX Runtime's CPU provider can't run the fp32 graph, so its ranges can't be measured: {error}",

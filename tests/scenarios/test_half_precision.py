@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from portwright.project import this_project
 from support.stage_call import Finished, Stages
 
 pytestmark = pytest.mark.scenario
@@ -30,6 +31,20 @@ for node in found[-1:]:
         weights[name].CopyFrom(numpy_helper.from_array(scaled.astype("float32"), name))
 assert found
 onnx.save(model, path)
+"""
+
+# Every number that fp16 has no equal of is as the converter has it, block by block or not.
+HALVES = """
+import numpy as np
+from onnxruntime.transformers.float16 import convert_np_to_float16
+from stagelib.halfprecision import halved
+edges = [0.0, 1e-45, 1e-9, 5.9e-8, 5.96e-08, 6e-8, 1e-7, 6.1e-5, 1.0, 65504, 65519, 65520, 1e9, 3.4e38, np.inf, np.nan]
+drawn = np.exp(np.random.default_rng(0).uniform(-30, 20, 5000))
+numbers = np.concatenate([edges, drawn]).astype(np.float32)
+for given in (numbers, -numbers, np.stack([numbers, -numbers]), np.zeros(0, np.float32)):
+    mine, stock = halved(given), convert_np_to_float16(given)
+    assert mine.dtype == stock.dtype == np.float16
+    assert np.array_equal(mine.view(np.uint16), stock.view(np.uint16)), (given, mine, stock)
 """
 
 
@@ -123,6 +138,11 @@ def test_every_tensor_s_range_is_recorded(graphs: Graphs) -> None:
     assert half.facts["rounding"]["executed_on"] == "cpu"
     assert described(half.output)["precision"] == "fp16"
     assert described(half.output)["outputs"][0]["dtype"] == "float16"
+
+
+def test_weights_are_rounded_as_the_converter_rounds_them(graphs: Graphs) -> None:
+    environment = {"PYTHONPATH": str(this_project().shared)}
+    subprocess.run([str(graphs.ort.python), "-c", HALVES], check=True, env=environment)
 
 
 def test_islands_lose_less(graphs: Graphs) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stagelib.api import Call, Result, Stage, StageError
+from stagelib.api import Call, Result, Stage, StageError, cpu_count
 from stagelib.modelinfo import ModelInfo
 
 if TYPE_CHECKING:
@@ -56,20 +56,25 @@ def run(call: Call, params: Params) -> Result:
 
     call.progress(0.0, "reading the model")
     before = ModelInfo.read(call.input("model"))
-    model = onnxfiles.load(call.input("model"))
-    _check_source(model, before, params)
+    source = call.input("model")
+    model = onnxfiles.load(source, weights=False)
+    constants = ranges.weights(model, source)
+    _check_source(model, before, params, constants)
     halfprecision.name_nodes(model.graph)
     types = tensortypes.describe_all(model)
     call.progress(0.1, "measuring every tensor's range in fp32")
     feeds, masks = _feeds(call, model, params.texts)
-    constants = ranges.weights(model)
-    measured, reference = ranges.measure(model, types, feeds, call.scratch)
+    measured, reference = ranges.measure(model, source, types, feeds)
     ranges.write(call.output, measured, constants, len(feeds))
     spared = _spared(model, [*measured, *constants], params)
     call.progress(0.5, "converting")
     fragile = [node.name for node in spared]
     converted = halfprecision.convert(
-        model, keep_io_types=params.keep_io_types, operators=params.keep_float32, nodes=fragile
+        model,
+        (source, call.output),
+        keep_io_types=params.keep_io_types,
+        operators=params.keep_float32,
+        nodes=fragile,
     )
     precision = "fp16+fp32" if fragile or params.keep_float32 else "fp16"
     info = onnxfiles.save(converted, call.output, precision)
@@ -81,7 +86,7 @@ def run(call: Call, params: Params) -> Result:
     return Result(facts={"texts": len(feeds), "headroom": params.headroom} | facts | {"rounding": rounding})
 
 
-def _check_source(model: onnx.ModelProto, info: ModelInfo, params: Params) -> None:
+def _check_source(model: onnx.ModelProto, info: ModelInfo, params: Params, constants: Sequence[Range]) -> None:
     from stagelib import ranges
 
     if info.precision != "fp32":
@@ -91,7 +96,7 @@ def _check_source(model: onnx.ModelProto, info: ModelInfo, params: Params) -> No
     absent = set(params.keep_float32) - {node.op_type for node in model.graph.node}
     if absent:
         raise StageError(f"keep_float32 names {', '.join(sorted(absent))}, which the model doesn't have")
-    ranges.refuse_mask_constants(model)
+    ranges.refuse_mask_constants(model, constants)
 
 
 def _feeds(call: Call, model: onnx.ModelProto, texts: int) -> tuple[list[Feed], list[Any]]:
@@ -151,15 +156,18 @@ def _rounding(
 ) -> dict[str, Any]:
     """How alike the embeddings stay when every result is rounded to fp16: simulated on the CPU, no GPU's result."""
     import numpy as np
+    import onnxruntime
 
-    from stagelib import halfprecision, onnxfiles, similarity, tensortypes
-    from stagelib.runtimes import onnxruntime
+    from stagelib import halfprecision, ortrun, similarity, tensortypes
 
     reference, masks = expected
     halfprecision.spell_out(converted, tensortypes.describe_all(converted))
-    onnxfiles.save(converted, call.scratch, "fp16")
-    session = onnxruntime.load(call.scratch)
-    rounded = [similarity.embed(session.run(feed), mask) for feed, mask in zip(feeds, masks, strict=True)]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cpu_count()
+    session = ortrun.session_of(converted, [call.output], options)
+    names = [output.name for output in session.get_outputs()]
+    outputs = [ortrun.answers(session, names, feed) for feed in feeds]
+    rounded = [similarity.embed(output, mask) for output, mask in zip(outputs, masks, strict=True)]
     exact = [similarity.embed(outputs, mask) for outputs, mask in zip(reference, masks, strict=True)]
     cosines = similarity.cosines(np.concatenate(rounded), np.concatenate(exact))
     mean, least = (float(value) if np.isfinite(value) else None for value in (cosines.mean(), cosines.min()))

@@ -86,7 +86,8 @@ def run(call: Call, params: Params) -> Result:
     folder = call.input("model")
     before = ModelInfo.read(folder)
     call.progress(0.0, "reading the model")
-    source = onnxfiles.load(folder)
+    # ONNX Runtime reads the weights itself where its own optimization goes before.
+    source = onnxfiles.load(folder, weights=not params.opt_level)
     found_before = fusions.operators(source.graph)
     feeds = fusions.feeds(source.graph, any_padding=params.raw_attention_mask)
     call.progress(0.1, "fusing")
