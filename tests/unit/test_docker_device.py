@@ -43,13 +43,16 @@ def test_a_stage_without_a_device_is_given_none(tmp_path: Path) -> None:
 
 
 def test_what_a_call_was_granted_is_its_share_and_no_limit(tmp_path: Path) -> None:
-    alone = options(None, tmp_path)
+    alone = options(None, tmp_path, alone=True)
     shared = options(None, tmp_path, threads=2, memory=1 << 20)
     assert {"cpu_shares", "mem_reservation"} & set(alone) == set()
     assert (shared["cpu_shares"], shared["mem_reservation"]) == (2048, 1 << 20)
     assert shared["mem_limit"] == shared["memswap_limit"] == alone["mem_limit"]
     assert shared["environment"]["OMP_NUM_THREADS"] == shared["environment"]["STAGELIB_THREADS"] == "2"
     assert "OMP_NUM_THREADS" not in alone["environment"]
+    # Where time is measured, the model gets nothing that it won't have where it serves.
+    assert "GLIBC_TUNABLES" in shared["environment"]
+    assert "GLIBC_TUNABLES" not in alone["environment"]
     # The kernel refuses more shares than these, and the engine a reservation above the limit.
     assert options(None, tmp_path, threads=384)["cpu_shares"] == 262_144
     assert options(None, tmp_path, memory=1 << 40)["mem_reservation"] == alone["mem_limit"]
