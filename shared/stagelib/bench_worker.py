@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from stagelib.api import StageError
-from stagelib.processes import die_with_parent, forbid_network
+from stagelib.processes import die_first, die_with_parent, forbid_network
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,6 +107,8 @@ def main(argv: list[str]) -> int:
     spec = Spec(**{**raw, "cpus": tuple(raw["cpus"]) if raw["cpus"] else None})
     die_with_parent(spec.parent_pid)
     forbid_network()
+    if spec.mode == "search":
+        die_first()
     progress = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     if spec.cpus and hasattr(os, "sched_setaffinity"):
@@ -115,7 +117,10 @@ def main(argv: list[str]) -> int:
         outcome = measure(spec, progress)
     except StageError as error:
         outcome = Outcome(error=error.message, hint=error.hint, kind=error.kind)
-    Path(spec.result).write_text(json.dumps(asdict(outcome)))
+    # Whole or not at all: that it is there says that this process came to its end.
+    unfinished = Path(f"{spec.result}.part")
+    unfinished.write_text(json.dumps(asdict(outcome)))
+    unfinished.replace(spec.result)
     return 0
 
 

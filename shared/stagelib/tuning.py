@@ -133,8 +133,7 @@ def _unlike(session: Session, default: Session, feeds: Sequence[Outputs], answer
         cosines = [_cosine(session.run(batch), expected) for batch, expected in zip(feeds, answers, strict=True)]
     except StageError as error:
         return error.message
-    # Not `<`: no comparison with NaN is true.
-    if not (worst := min(cosines)) >= LEAST_COSINE:
+    if (worst := min(cosines)) < LEAST_COSINE:
         return f"outputs differ: cosine {worst:.6f} with the default settings' ones, at least {LEAST_COSINE} is asked"
     return ""
 
@@ -144,7 +143,7 @@ def _shown(placed: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cosine(found: Outputs, expected: Outputs) -> float:
-    """The least of any output; 0 where one is missing, of another shape or not finite."""
+    """The least of any output; 0 where one is missing, of another shape or, on either side, not finite."""
     import numpy as np
 
     if found.keys() != expected.keys():
@@ -152,7 +151,7 @@ def _cosine(found: Outputs, expected: Outputs) -> float:
     least = 1.0
     for name, array in found.items():
         left, right = (np.asarray(value, dtype=np.float64) for value in (array, expected[name]))
-        if left.shape != right.shape or not np.isfinite(left).all():
+        if left.shape != right.shape or not (np.isfinite(left).all() and np.isfinite(right).all()):
             return 0.0
         lengths = float(np.linalg.norm(left) * np.linalg.norm(right))
         least = min(least, float((left * right).sum()) / lengths if lengths else float(np.array_equal(left, right)))
