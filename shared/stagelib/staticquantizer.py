@@ -21,9 +21,9 @@ from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-from stagelib import blockquantizer, extremes, weightless
+from stagelib import blockquantizer, boundless, extremes, weightless
 from stagelib.api import StageError, cpu_count
-from stagelib.ortrun import CPU, ort_failures
+from stagelib.ortrun import CPU, answers, ort_failures
 from stagelib.shapes import SMALL
 
 if TYPE_CHECKING:
@@ -110,7 +110,9 @@ def _extremes(model: Path, feeds: Feeds, plan: Plan) -> TensorsData:
         now = np.array(found, dtype=np.float32).reshape(-1, 2)
         # A value that is no number tells nothing of the range.
         seen = np.stack([np.fmin(seen[:, 0], now[:, 0]), np.fmax(seen[:, 1], now[:, 1])], axis=1)
-    ranges = {name: tuple(seen[pairs[pair]].reshape(2, 1)) for name, pair in outputs.items()}
+    bounds = {name: seen[pairs[pair]] for name, pair in outputs.items()}
+    boundless.refuse_activations(bounds)
+    ranges = {name: tuple(pair.reshape(2, 1)) for name, pair in bounds.items()}
     return TensorsData(CalibrationMethod.MinMax, ranges)
 
 
@@ -127,7 +129,7 @@ def _results(path: Path, asked: list[str], feeds: Feeds) -> Iterator[list[Any]]:
     waiting = iter(feeds)
     with ThreadPoolExecutor(at_once) as pool:
         while batch := list(islice(waiting, at_once)):
-            yield from pool.map(lambda feed: session.run(asked, dict(feed)), batch)
+            yield from pool.map(lambda feed: list(answers(session, asked, feed).values()), batch)
 
 
 def _histograms(model: Path, feeds: Feeds, plan: Plan, params: Params) -> TensorsData:
