@@ -175,6 +175,7 @@ def _compare(
         min_seconds=spec.min_seconds,
         max_seconds=spec.max_seconds,
         one_cpu=_one_cpu(spec),
+        clock_step=timing.cpu_clock_step(),
         seed=spec.seed,
     )
     # A collection in the middle of a run would be charged to it.
@@ -203,6 +204,7 @@ def _search(spec: Spec, outcome: Outcome, inputs: list[dict[str, NDArray[Any]]],
         min_seconds=spec.search_seconds,
         max_seconds=SEARCH_PATIENCE * spec.search_seconds,
         one_cpu=_one_cpu(spec),
+        clock_step=timing.cpu_clock_step(),
         longest=1,
         seed=spec.seed,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ UNDISTURBED = 0.95
 may look steady as long as they go on: it is measured longer, for the moments in which they don't."""
 FINE_CLOCK = 1e-5
 """Seconds. Windows counts a process's time in steps of 16 ms, which tells nothing of a run."""
+WATCHED_S = 0.1
+"""So long, a clock of such steps has moved some times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,8 @@ class Limits:
     max_seconds: float
     one_cpu: bool = False
     longest: int = LONGEST
+    clock_step: float = 0.0
+    """Seconds by which the clock of CPU time moves, as `cpu_clock_step` saw it."""
     seed: int = 0
 
 
@@ -103,7 +108,24 @@ def _seconds(timed: Timed, limits: Limits) -> float:
 
 def by_cpu_time(limits: Limits) -> bool:
     """Whether CPU time decides: on one CPU, and where the clock is fine enough."""
-    return limits.one_cpu and time.get_clock_info("process_time").resolution <= FINE_CLOCK
+    said = time.get_clock_info("process_time").resolution
+    return limits.one_cpu and max(said, limits.clock_step) <= FINE_CLOCK
+
+
+def cpu_clock_step() -> float:
+    """Seconds by which the clock of CPU time moves in a busy loop; infinity if it stands still.
+
+    What it says of itself isn't enough: a sandbox (gVisor) that counts in ticks of 10 ms says a nanosecond.
+    """
+    least = math.inf
+    last = time.process_time_ns()
+    deadline = time.perf_counter_ns() + WATCHED_S * 1e9
+    while least > FINE_CLOCK and time.perf_counter_ns() < deadline:
+        now = time.process_time_ns()
+        if now != last:
+            least = min(least, (now - last) / 1e9)
+        last = now
+    return least
 
 
 def time_alone(run: Run, distinct_inputs: int, seconds: float, on_progress: Callable[[float], None]) -> list[float]:
