@@ -19,7 +19,7 @@ def refuse_activations(ranges: Mapping[str, NDArray[np.float32]]) -> None:
     if names:
         more = f" and {len(names) - 1} more tensors" if len(names) > 1 else ""
         raise StageError(
-            f"on the calibration texts {names[0]}{more} held infinity, or nothing but NaN: that can't be quantized",
+            f"on the calibration texts {names[0]}{more} held NaN or infinity: that can't be quantized",
             hint="surgery, before this stage, replaces an infinite mask constant; else the float model is broken",
         )
 

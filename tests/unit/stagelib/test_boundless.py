@@ -13,7 +13,7 @@ FINE = np.array([-1, 2], np.float32)
 
 @pytest.mark.parametrize("pair", [(-np.inf, 1), (0, np.inf), (np.inf, -np.inf), (np.nan, 1)])
 def test_a_range_without_bounds_names_its_tensor(pair: tuple[float, float]) -> None:
-    with pytest.raises(StageError, match="scores and 1 more tensors held infinity"):
+    with pytest.raises(StageError, match="scores and 1 more tensors held NaN or infinity"):
         refuse_activations({"fine": FINE, "scores": np.array(pair, np.float32), "shares": np.array(pair, np.float32)})
 
 
