@@ -87,7 +87,12 @@ def prepare(source: Path, scratch: Path) -> Path:
 
 
 def calibrate(model: Path, feeds: Feeds, params: Params, plan: Plan) -> TensorsData:
-    """Run the feeds through the graph; every tensor's range."""
+    """Run the feeds through the graph; every tensor's range. StageError where there is nothing to quantize."""
+    if not extremes.observed(model, plan.kinds, plan.spared):
+        raise StageError(
+            f"there is nothing to quantize: the graph has none of {', '.join(sorted(plan.kinds))}",
+            hint="name operators of this model in op_types",
+        )
     if params.calibration_method == "minmax":
         return _extremes(model, feeds, plan)
     return _histograms(model, feeds, plan, params)
@@ -97,12 +102,6 @@ def _extremes(model: Path, feeds: Feeds, plan: Plan) -> TensorsData:
     """Smallest and largest of every tensor, taken inside the graph."""
     path = model.with_name("instrumented.onnx")
     outputs = extremes.instrument(model, plan.kinds, plan.spared, path)
-    if not outputs:
-        # Asked for no output, a session gives all of them.
-        raise StageError(
-            f"there is nothing to quantize: the graph has none of {', '.join(sorted(plan.kinds))}",
-            hint="name operators of this model in op_types",
-        )
     pairs = {pair: index for index, pair in enumerate(dict.fromkeys(outputs.values()))}
     asked = [output for pair in pairs for output in pair]
     seen = np.full((len(pairs), 2), (np.inf, -np.inf), dtype=np.float32)

@@ -329,9 +329,10 @@ def test_ratios_can_be_made_again_from_the_samples() -> None:
     assert found == bench_facts.session_settings(search, 0)["tried"][0]["ratio"]
 
 
-def test_a_negative_search_is_refused() -> None:
-    with pytest.raises(ValueError, match="search_seconds"):
-        Params(runtime="x", device="CPU", search_seconds=-1)
+@pytest.mark.parametrize("given", [{"search_seconds": -1}, {"search_seconds": float("nan")}, {"seed": -1}])
+def test_what_makes_no_sense_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(given))):
+        Params(runtime="x", device="CPU", **given)
 
 
 def test_options_go_only_to_a_runtime_that_offers_them() -> None:
