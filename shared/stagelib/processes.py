@@ -16,6 +16,8 @@ from stagelib.api import StageError
 
 ORPHANED = 124
 NETWORK_EVENTS = frozenset({"socket.connect", "socket.getaddrinfo", "socket.sendto"})
+OOM_SCORE = Path("/proc/self/oom_score_adj")
+"""Up to 1000; a process may always raise its own."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -48,7 +50,7 @@ def die_first() -> None:
     For work that one can do without.
     """
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
+        OOM_SCORE.write_text("1000")
 
 
 def ended(code: int) -> str:
