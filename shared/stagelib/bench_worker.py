@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stagelib.runtimes.base import Session
-    from stagelib.timing import Run
 
 BASELINE_RUNTIME, BASELINE_DEVICE = "onnxruntime", "cpu"
 DISTINCT_INPUTS = 8
@@ -148,7 +147,7 @@ def measure(spec: Spec, progress: IO[str]) -> Outcome:
     if spec.mode == "compare":
         _compare(spec, outcome, candidate, inputs, _Ticker(progress))
     elif spec.mode == "sustained":
-        run = _runner(candidate, feeds)
+        run = timing.runner(candidate, feeds)
         outcome.candidate_ms = timing.time_alone(run, DISTINCT_INPUTS, spec.sustained_seconds, _Ticker(progress))
     outcome.conditions = machine.conditions(outcome.affinity[-1])
     return outcome
@@ -162,11 +161,11 @@ def _compare(
     from stagelib.runtimes import onnxruntime
 
     feeds = [_feed(batch, candidate.inputs) for batch in inputs]
-    runs = [_runner(candidate, feeds)]
+    runs = [timing.runner(candidate, feeds)]
     if spec.reference is not None:
         baseline = onnxruntime.load(Path(spec.reference), device=BASELINE_DEVICE, threads=spec.threads)
         outcome.baseline_settings = dict(baseline.settings)
-        runs.append(_runner(baseline, [_feed(batch, baseline.inputs) for batch in inputs]))
+        runs.append(timing.runner(baseline, [_feed(batch, baseline.inputs) for batch in inputs]))
     limits = timing.Limits(
         distinct_inputs=DISTINCT_INPUTS,
         block=spec.block,
@@ -222,10 +221,6 @@ def _search(spec: Spec, outcome: Outcome, inputs: list[dict[str, NDArray[Any]]],
 
 def _one_cpu(spec: Spec) -> bool:
     return len(spec.cpus or ()) == 1 and spec.threads == 1
-
-
-def _runner(session: Session, feeds: Sequence[dict[str, NDArray[Any]]]) -> Run:
-    return lambda index: session.run(feeds[index])
 
 
 class _Ticker:

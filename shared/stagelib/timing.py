@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from stagelib.measure import FEWEST_QUIET, settled, steady
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stagelib.runtimes.base import Session
 
 Run = Callable[[int], object]
 """Runs a model on the input of that number."""
@@ -54,6 +60,11 @@ class Timed:
     cpu_sides: list[list[float]] = field(default_factory=list)
     """CPU time of the same runs; empty lists where it decides nothing."""
     seconds: float = 0.0
+
+
+def runner(session: Session, feeds: Sequence[Mapping[str, NDArray[Any]]]) -> Run:
+    """A session on inputs of its own, by their number."""
+    return lambda index: session.run(feeds[index])
 
 
 def warm_up(runs: Sequence[Run], limits: Limits) -> tuple[int, bool]:

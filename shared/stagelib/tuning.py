@@ -108,7 +108,7 @@ def _time(
     limits: timing.Limits,
     on_progress: Callable[[float], None],
 ) -> None:
-    runs = [_runner(session, feeds) for session in (default, *sessions)]
+    runs = [timing.runner(session, feeds) for session in (default, *sessions)]
     # A collection in the middle of a run would be charged to it.
     gc.collect()
     gc.disable()
@@ -117,10 +117,6 @@ def _time(
     for side, trial in enumerate(trials, start=1):
         trial.candidate_ms, trial.baseline_ms = timed.sides[side], timed.sides[0]
         trial.candidate_cpu_ms, trial.baseline_cpu_ms = timed.cpu_sides[side], timed.cpu_sides[0]
-
-
-def _runner(session: Session, feeds: Sequence[Outputs]) -> timing.Run:
-    return lambda index: session.run(feeds[index])
 
 
 def _unlike(session: Session, default: Session, feeds: Sequence[Outputs], answers: Sequence[Outputs]) -> str:
