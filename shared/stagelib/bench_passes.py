@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from stagelib import tuning
 from stagelib.api import Call, StageError
 from stagelib.bench_worker import Mode, Outcome, Spec
+from stagelib.processes import ended
 from stagelib.runtimes.base import Options, Runtime, tunable
 from stagelib.tuning import Trial
 
@@ -95,14 +96,26 @@ class Passes:
         offered = self._runtime.candidates(self._params.device, threads) if self._runtime else {}
         if not offered:
             return search
-        found = self._run("search", threads=threads, cpus=cpus, block=block, offered=offered)
-        search.default, search.trials = found.settings, tuple(Trial(**one) for one in found.trials)
+        where: dict[str, Any] = {"threads": threads, "cpus": cpus, "block": block}
+        search.default, search.trials = self._tried(offered, **where)
         if best := tuning.fastest(search.trials, seed):
-            only = {best.name: best.options}
-            again = self._run("search", threads=threads, cpus=cpus, block=block, offered=only, default_last=True)
-            search.again = Trial(**again.trials[0])
+            _, (search.again,) = self._tried({best.name: best.options}, **where, default_last=True)
             search.chosen = tuning.fastest([search.again], seed)
         return search
+
+    def _tried(self, offered: Mapping[str, Options], **how: Any) -> tuple[Mapping[str, Any], tuple[Trial, ...]]:
+        """What the runtime is told by default, and a trial of each setting.
+
+        A pass that fails refuses all it was to try, and the default stays: it holds several sessions at once, for which
+        memory may be short where it does for one. What else is wrong shows when the model is measured.
+        """
+        try:
+            found = self._run("search", offered=offered, **how)
+        except StageError as error:
+            self._call.log(f"session settings: the default ones stay: {error.message}")
+            why = f"the search failed: {error.message}"
+            return {}, tuple(Trial(name=name, options=dict(one), refused=why) for name, one in offered.items())
+        return found.settings, tuple(Trial(**one) for one in found.trials)
 
     def _run(
         self,
@@ -149,12 +162,15 @@ class Passes:
     def _wait(self, command: list[str], result: Path, number: int) -> None:
         self._call.progress(number / self._total, "loading and warming up")
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment()) as worker:
-            for line in worker.stdout or ():
-                self._call.progress((number + float(line)) / self._total, "measuring")
+            try:
+                for line in worker.stdout or ():
+                    self._call.progress((number + float(line)) / self._total, "measuring")
+            except BaseException:
+                # Otherwise leaving the block would wait for it, or an interrupt leave it behind.
+                worker.kill()
+                raise
         if not result.is_file():
-            raise StageError(
-                f"the benchmark's process ended with code {worker.returncode}", hint="its output is in the log"
-            )
+            raise StageError(f"the benchmark's process {ended(worker.returncode)}", hint="its output is in the log")
 
 
 def _environment() -> dict[str, str]:

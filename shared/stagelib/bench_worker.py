@@ -14,19 +14,18 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from stagelib.api import StageError
-from stagelib.processes import die_with_parent, forbid_network
+from stagelib.processes import die_first, die_with_parent, forbid_network
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stagelib.runtimes.base import Session
-    from stagelib.timing import Run
 
 BASELINE_RUNTIME, BASELINE_DEVICE = "onnxruntime", "cpu"
 DISTINCT_INPUTS = 8
@@ -107,6 +106,8 @@ def main(argv: list[str]) -> int:
     spec = Spec(**{**raw, "cpus": tuple(raw["cpus"]) if raw["cpus"] else None})
     die_with_parent(spec.parent_pid)
     forbid_network()
+    if spec.mode == "search":
+        die_first()
     progress = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     if spec.cpus and hasattr(os, "sched_setaffinity"):
@@ -115,7 +116,10 @@ def main(argv: list[str]) -> int:
         outcome = measure(spec, progress)
     except StageError as error:
         outcome = Outcome(error=error.message, hint=error.hint, kind=error.kind)
-    Path(spec.result).write_text(json.dumps(asdict(outcome)))
+    # Whole or not at all: that it is there says that this process came to its end.
+    unfinished = Path(f"{spec.result}.part")
+    unfinished.write_text(json.dumps(asdict(outcome)))
+    unfinished.replace(spec.result)
     return 0
 
 
@@ -143,7 +147,7 @@ def measure(spec: Spec, progress: IO[str]) -> Outcome:
     if spec.mode == "compare":
         _compare(spec, outcome, candidate, inputs, _Ticker(progress))
     elif spec.mode == "sustained":
-        run = _runner(candidate, feeds)
+        run = timing.runner(candidate, feeds)
         outcome.candidate_ms = timing.time_alone(run, DISTINCT_INPUTS, spec.sustained_seconds, _Ticker(progress))
     outcome.conditions = machine.conditions(outcome.affinity[-1])
     return outcome
@@ -157,11 +161,11 @@ def _compare(
     from stagelib.runtimes import onnxruntime
 
     feeds = [_feed(batch, candidate.inputs) for batch in inputs]
-    runs = [_runner(candidate, feeds)]
+    runs = [timing.runner(candidate, feeds)]
     if spec.reference is not None:
         baseline = onnxruntime.load(Path(spec.reference), device=BASELINE_DEVICE, threads=spec.threads)
         outcome.baseline_settings = dict(baseline.settings)
-        runs.append(_runner(baseline, [_feed(batch, baseline.inputs) for batch in inputs]))
+        runs.append(timing.runner(baseline, [_feed(batch, baseline.inputs) for batch in inputs]))
     limits = timing.Limits(
         distinct_inputs=DISTINCT_INPUTS,
         block=spec.block,
@@ -170,6 +174,7 @@ def _compare(
         min_seconds=spec.min_seconds,
         max_seconds=spec.max_seconds,
         one_cpu=_one_cpu(spec),
+        clock_step=timing.cpu_clock_step(),
         seed=spec.seed,
     )
     # A collection in the middle of a run would be charged to it.
@@ -198,6 +203,7 @@ def _search(spec: Spec, outcome: Outcome, inputs: list[dict[str, NDArray[Any]]],
         min_seconds=spec.search_seconds,
         max_seconds=SEARCH_PATIENCE * spec.search_seconds,
         one_cpu=_one_cpu(spec),
+        clock_step=timing.cpu_clock_step(),
         longest=1,
         seed=spec.seed,
     )
@@ -215,10 +221,6 @@ def _search(spec: Spec, outcome: Outcome, inputs: list[dict[str, NDArray[Any]]],
 
 def _one_cpu(spec: Spec) -> bool:
     return len(spec.cpus or ()) == 1 and spec.threads == 1
-
-
-def _runner(session: Session, feeds: Sequence[dict[str, NDArray[Any]]]) -> Run:
-    return lambda index: session.run(feeds[index])
 
 
 class _Ticker:

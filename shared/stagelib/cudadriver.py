@@ -19,6 +19,8 @@ from stagelib.api import StageError
 MISSING = (
     "install NVIDIA's driver and, for containers, the NVIDIA Container Toolkit, then ask for the device with --device"
 )
+FULL = "the GPU's memory is full: end what else uses it, or take a smaller batch size"
+_OUT_OF_MEMORY = 2
 _MAJOR, _MINOR = 75, 76
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR."""
 _NAME_BYTES = 256
@@ -50,7 +52,8 @@ def _name_of(driver: Any, device: ctypes.c_int) -> str:
 def _check(driver: Any, function: str, *arguments: Any) -> None:
     code = getattr(driver, function)(*arguments)
     if code:
-        raise StageError(f"NVIDIA's driver refused {function}: CUDA error {code}", hint=MISSING)
+        hint = FULL if code == _OUT_OF_MEMORY else MISSING
+        raise StageError(f"NVIDIA's driver refused {function}: CUDA error {code}", hint=hint)
 
 
 class Gpu:

@@ -47,8 +47,12 @@ def instrument(
     return {name: made[origin] for name, origin in origins.items()}
 
 
+def observed(source: Path, kinds: Collection[str], spared: Collection[str]) -> list[str]:
+    """The float tensors, weights apart, that nodes of these kinds, but those spared, take or make, by name."""
+    return _observed(onnx.load(source, load_external_data=False).graph, kinds, spared)
+
+
 def _observed(graph: onnx.GraphProto, kinds: Collection[str], spared: Collection[str]) -> list[str]:
-    """The float tensors, weights apart, that nodes of these kinds take or make, in the order of their names."""
     weights = {tensor.name for tensor in graph.initializer}
     values = (*graph.value_info, *graph.input, *graph.output)
     floats = {value.name for value in values if value.type.tensor_type.elem_type in _FLOATS}

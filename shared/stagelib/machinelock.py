@@ -28,12 +28,22 @@ def machine_wide(name: str, waiting: Callable[[], None]) -> Iterator[None]:
     another user keeps the lock's file to himself, and on Windows, it is the user's alone. OSError where that user's
     temporary folder can't be written.
     """
+    with _opened(name) as lock:
+        # Who wants it again at once finds this one taken by whoever waited meanwhile, and goes after him.
+        with _opened(f"{name}-next") as turn:
+            hold(turn, waiting)
+            hold(lock, waiting)
+        yield
+
+
+@contextlib.contextmanager
+def _opened(name: str) -> Iterator[int]:
+    """A descriptor of the lock's file; what was locked by it is free again afterwards."""
     descriptor = _shared_file(SHARED / f"{name}.lock")
     if descriptor is None:
         descriptor = _own_file(name)
     try:
-        hold(descriptor, waiting)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -77,7 +87,9 @@ def _shared_file(path: Path) -> int | None:
         return None
     for flags in (0, os.O_CREAT | os.O_EXCL, 0):
         with contextlib.suppress(OSError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, READABLE)
+            # Opening somebody's pipe of that name would otherwise wait for a writer.
+            given = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+            descriptor = os.open(path, given | flags, READABLE)
             if flags:
                 os.fchmod(descriptor, READABLE)  # whatever the umask
             return descriptor

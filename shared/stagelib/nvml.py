@@ -37,7 +37,7 @@ def gpus(library: Any = None) -> list[dict[str, Any]] | None:
     try:
         if library.nvmlDeviceGetCount_v2(ctypes.byref(count)):
             return None
-        driver = _text(library.nvmlSystemGetDriverVersion)
+        driver = _text(library, "nvmlSystemGetDriverVersion")
         return [{**_gpu(library, index), "driver": driver} for index in range(count.value)]
     finally:
         library.nvmlShutdown()
@@ -54,27 +54,34 @@ def _gpu(library: Any, index: int) -> dict[str, Any]:
     handle = ctypes.c_void_p()
     if library.nvmlDeviceGetHandleByIndex_v2(_UNSIGNED(index), ctypes.byref(handle)):
         return {"name": None}
-    power = _number(library.nvmlDeviceGetPowerUsage, handle)
-    limit = _number(library.nvmlDeviceGetEnforcedPowerLimit, handle)
-    reasons = _number(library.nvmlDeviceGetCurrentClocksThrottleReasons, handle, kind=ctypes.c_ulonglong)
+    power = _number(library, "nvmlDeviceGetPowerUsage", handle)
+    limit = _number(library, "nvmlDeviceGetEnforcedPowerLimit", handle)
+    reasons = _number(library, "nvmlDeviceGetCurrentClocksThrottleReasons", handle, kind=ctypes.c_ulonglong)
     return {
-        "name": _text(library.nvmlDeviceGetName, handle),
-        "sm_mhz": _number(library.nvmlDeviceGetClockInfo, handle, _SM),
-        "sm_mhz_max": _number(library.nvmlDeviceGetMaxClockInfo, handle, _SM),
-        "memory_mhz": _number(library.nvmlDeviceGetClockInfo, handle, _MEMORY),
-        "performance_state": _number(library.nvmlDeviceGetPerformanceState, handle),
-        "temperature_c": _number(library.nvmlDeviceGetTemperature, handle, 0),
+        "name": _text(library, "nvmlDeviceGetName", handle),
+        "sm_mhz": _number(library, "nvmlDeviceGetClockInfo", handle, _SM),
+        "sm_mhz_max": _number(library, "nvmlDeviceGetMaxClockInfo", handle, _SM),
+        "memory_mhz": _number(library, "nvmlDeviceGetClockInfo", handle, _MEMORY),
+        "performance_state": _number(library, "nvmlDeviceGetPerformanceState", handle),
+        "temperature_c": _number(library, "nvmlDeviceGetTemperature", handle, 0),
         "power_w": None if power is None else power / 1000,
         "power_limit_w": None if limit is None else limit / 1000,
         "held_by": None if reasons is None else [text for bit, text in REASONS.items() if reasons & bit],
     }
 
 
-def _number(function: Any, *given: Any, kind: Any = _UNSIGNED) -> int | None:
+def _number(library: Any, function: str, *given: Any, kind: Any = _UNSIGNED) -> int | None:
     found = kind()
-    return None if function(*given, ctypes.byref(found)) else int(found.value)
+    return int(found.value) if _said(library, function, *given, ctypes.byref(found)) else None
 
 
-def _text(function: Any, *given: Any) -> str | None:
+def _text(library: Any, function: str, *given: Any) -> str | None:
     found = ctypes.create_string_buffer(_NAME_BYTES)
-    return None if function(*given, found, _UNSIGNED(_NAME_BYTES)) else found.value.decode(errors="replace")
+    said = _said(library, function, *given, found, _UNSIGNED(_NAME_BYTES))
+    return found.value.decode(errors="replace") if said else None
+
+
+def _said(library: Any, function: str, *given: Any) -> bool:
+    """Whether this driver has the function (new ones rename, embedded ones leave out), and it told."""
+    asked = getattr(library, function, None)
+    return asked is not None and not asked(*given)

@@ -6,7 +6,8 @@ nothing else, so what the second pass would see of them follows from their extre
 smoothed model, its scales from the weights alone, is run once; the true scales and statistics are computed from that,
 and NNCF's own algorithms do the rest. The result is NNCF's but for rounding.
 
-This leans on NNCF's pipeline beneath its public call, at the version that the toolchain locks.
+This leans on NNCF's pipeline beneath its public call: `stages.quantize_nncf` takes it only beside the release of NNCF
+that it was compared with.
 """
 
 from __future__ import annotations
@@ -77,9 +78,9 @@ def quantize(model: Any, dataset: Dataset, **options: Any) -> Any:
 
 
 def _run(model: Any, dataset: Dataset, pipeline: Pipeline) -> Any:
-    smoothing = pipeline.pipeline_steps[SMOOTH]
-    if len(smoothing) != 1 or not isinstance(smoothing[0], SmoothQuant):
-        raise NotOnePassError("the pipeline doesn't begin with SmoothQuant")
+    steps = pipeline.pipeline_steps
+    if [len(steps), len(steps[SMOOTH])] != [2, 1] or not isinstance(steps[SMOOTH][0], SmoothQuant):
+        raise NotOnePassError("the pipeline is not SmoothQuant and, after it, one step that quantizes")
     sketch = copy.deepcopy(pipeline)
     draft = _smoothed(sketch, model, {})
     seen, collected = _pass(sketch, draft, dataset)

@@ -24,7 +24,6 @@ FILE = "ranges.json"
 LARGEST = float(np.finfo(np.float16).max)
 # The smallest fp32 number, which masks padding, and infinity: no measurement, a constant that was never meant as one.
 NO_NUMBER = float(np.finfo(np.float32).max)
-SHOWN = 5
 
 Feed = Mapping[str, NDArray[Any]]
 Outputs = dict[str, NDArray[Any]]

@@ -21,9 +21,9 @@ from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-from stagelib import blockquantizer, extremes, weightless
+from stagelib import blockquantizer, boundless, extremes, weightless
 from stagelib.api import StageError, cpu_count
-from stagelib.ortrun import CPU, ort_failures
+from stagelib.ortrun import CPU, answers, ort_failures
 from stagelib.shapes import SMALL
 
 if TYPE_CHECKING:
@@ -87,7 +87,12 @@ def prepare(source: Path, scratch: Path) -> Path:
 
 
 def calibrate(model: Path, feeds: Feeds, params: Params, plan: Plan) -> TensorsData:
-    """Run the feeds through the graph; every tensor's range."""
+    """Run the feeds through the graph; every tensor's range. StageError where there is nothing to quantize."""
+    if not extremes.observed(model, plan.kinds, plan.spared):
+        raise StageError(
+            f"there is nothing to quantize: the graph has none of {', '.join(sorted(plan.kinds))}",
+            hint="name operators of this model in op_types",
+        )
     if params.calibration_method == "minmax":
         return _extremes(model, feeds, plan)
     return _histograms(model, feeds, plan, params)
@@ -97,12 +102,6 @@ def _extremes(model: Path, feeds: Feeds, plan: Plan) -> TensorsData:
     """Smallest and largest of every tensor, taken inside the graph."""
     path = model.with_name("instrumented.onnx")
     outputs = extremes.instrument(model, plan.kinds, plan.spared, path)
-    if not outputs:
-        # Asked for no output, a session gives all of them.
-        raise StageError(
-            f"there is nothing to quantize: the graph has none of {', '.join(sorted(plan.kinds))}",
-            hint="name operators of this model in op_types",
-        )
     pairs = {pair: index for index, pair in enumerate(dict.fromkeys(outputs.values()))}
     asked = [output for pair in pairs for output in pair]
     seen = np.full((len(pairs), 2), (np.inf, -np.inf), dtype=np.float32)
@@ -110,7 +109,9 @@ def _extremes(model: Path, feeds: Feeds, plan: Plan) -> TensorsData:
         now = np.array(found, dtype=np.float32).reshape(-1, 2)
         # A value that is no number tells nothing of the range.
         seen = np.stack([np.fmin(seen[:, 0], now[:, 0]), np.fmax(seen[:, 1], now[:, 1])], axis=1)
-    ranges = {name: tuple(seen[pairs[pair]].reshape(2, 1)) for name, pair in outputs.items()}
+    bounds = {name: seen[pairs[pair]] for name, pair in outputs.items()}
+    boundless.refuse_activations(bounds)
+    ranges = {name: tuple(pair.reshape(2, 1)) for name, pair in bounds.items()}
     return TensorsData(CalibrationMethod.MinMax, ranges)
 
 
@@ -127,7 +128,7 @@ def _results(path: Path, asked: list[str], feeds: Feeds) -> Iterator[list[Any]]:
     waiting = iter(feeds)
     with ThreadPoolExecutor(at_once) as pool:
         while batch := list(islice(waiting, at_once)):
-            yield from pool.map(lambda feed: session.run(asked, dict(feed)), batch)
+            yield from pool.map(lambda feed: list(answers(session, asked, feed).values()), batch)
 
 
 def _histograms(model: Path, feeds: Feeds, plan: Plan, params: Params) -> TensorsData:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from stagelib.measure import FEWEST_QUIET, settled, steady
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stagelib.runtimes.base import Session
 
 Run = Callable[[int], object]
 """Runs a model on the input of that number."""
@@ -19,6 +26,8 @@ UNDISTURBED = 0.95
 may look steady as long as they go on: it is measured longer, for the moments in which they don't."""
 FINE_CLOCK = 1e-5
 """Seconds. Windows counts a process's time in steps of 16 ms, which tells nothing of a run."""
+WATCHED_S = 0.1
+"""So long, a clock of such steps has moved some times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +47,8 @@ class Limits:
     max_seconds: float
     one_cpu: bool = False
     longest: int = LONGEST
+    clock_step: float = 0.0
+    """Seconds by which the clock of CPU time moves, as `cpu_clock_step` saw it."""
     seed: int = 0
 
 
@@ -49,6 +60,11 @@ class Timed:
     cpu_sides: list[list[float]] = field(default_factory=list)
     """CPU time of the same runs; empty lists where it decides nothing."""
     seconds: float = 0.0
+
+
+def runner(session: Session, feeds: Sequence[Mapping[str, NDArray[Any]]]) -> Run:
+    """A session on inputs of its own, by their number."""
+    return lambda index: session.run(feeds[index])
 
 
 def warm_up(runs: Sequence[Run], limits: Limits) -> tuple[int, bool]:
@@ -103,7 +119,24 @@ def _seconds(timed: Timed, limits: Limits) -> float:
 
 def by_cpu_time(limits: Limits) -> bool:
     """Whether CPU time decides: on one CPU, and where the clock is fine enough."""
-    return limits.one_cpu and time.get_clock_info("process_time").resolution <= FINE_CLOCK
+    said = time.get_clock_info("process_time").resolution
+    return limits.one_cpu and max(said, limits.clock_step) <= FINE_CLOCK
+
+
+def cpu_clock_step() -> float:
+    """Seconds by which the clock of CPU time moves in a busy loop; infinity if it stands still.
+
+    What it says of itself isn't enough: a sandbox (gVisor) that counts in ticks of 10 ms says a nanosecond.
+    """
+    least = math.inf
+    last = time.process_time_ns()
+    deadline = time.perf_counter_ns() + WATCHED_S * 1e9
+    while least > FINE_CLOCK and time.perf_counter_ns() < deadline:
+        now = time.process_time_ns()
+        if now != last:
+            least = min(least, (now - last) / 1e9)
+        last = now
+    return least
 
 
 def time_alone(run: Run, distinct_inputs: int, seconds: float, on_progress: Callable[[float], None]) -> list[float]:

@@ -108,7 +108,7 @@ def _time(
     limits: timing.Limits,
     on_progress: Callable[[float], None],
 ) -> None:
-    runs = [_runner(session, feeds) for session in (default, *sessions)]
+    runs = [timing.runner(session, feeds) for session in (default, *sessions)]
     # A collection in the middle of a run would be charged to it.
     gc.collect()
     gc.disable()
@@ -117,10 +117,6 @@ def _time(
     for side, trial in enumerate(trials, start=1):
         trial.candidate_ms, trial.baseline_ms = timed.sides[side], timed.sides[0]
         trial.candidate_cpu_ms, trial.baseline_cpu_ms = timed.cpu_sides[side], timed.cpu_sides[0]
-
-
-def _runner(session: Session, feeds: Sequence[Outputs]) -> timing.Run:
-    return lambda index: session.run(feeds[index])
 
 
 def _unlike(session: Session, default: Session, feeds: Sequence[Outputs], answers: Sequence[Outputs]) -> str:
@@ -133,8 +129,7 @@ def _unlike(session: Session, default: Session, feeds: Sequence[Outputs], answer
         cosines = [_cosine(session.run(batch), expected) for batch, expected in zip(feeds, answers, strict=True)]
     except StageError as error:
         return error.message
-    # Not `<`: no comparison with NaN is true.
-    if not (worst := min(cosines)) >= LEAST_COSINE:
+    if (worst := min(cosines)) < LEAST_COSINE:
         return f"outputs differ: cosine {worst:.6f} with the default settings' ones, at least {LEAST_COSINE} is asked"
     return ""
 
@@ -144,7 +139,7 @@ def _shown(placed: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cosine(found: Outputs, expected: Outputs) -> float:
-    """The least of any output; 0 where one is missing, of another shape or not finite."""
+    """The least of any output; 0 where one is missing, of another shape or, on either side, not finite."""
     import numpy as np
 
     if found.keys() != expected.keys():
@@ -152,7 +147,7 @@ def _cosine(found: Outputs, expected: Outputs) -> float:
     least = 1.0
     for name, array in found.items():
         left, right = (np.asarray(value, dtype=np.float64) for value in (array, expected[name]))
-        if left.shape != right.shape or not np.isfinite(left).all():
+        if left.shape != right.shape or not (np.isfinite(left).all() and np.isfinite(right).all()):
             return 0.0
         lengths = float(np.linalg.norm(left) * np.linalg.norm(right))
         least = min(least, float((left * right).sum()) / lengths if lengths else float(np.array_equal(left, right)))

@@ -1,6 +1,7 @@
 """`python -m stagelib.runner verify` and `… bench`, in the folder that a bundle was unpacked to.
 
 Exit code 0: all is well. 1: a check or a gate failed, and says which. 2: the command or the bundle is wrong.
+130: stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from stagelib.runner.contents import BATCHES, FILE, REFERENCE, UNPACK, Contents,
 from stagelib.runner.session import checks
 from stagelib.stages import benchmark
 
-FAILED, WRONG = 1, 2
+FAILED, WRONG, STOPPED = 1, 2, 130
 
 
 def main(argv: list[str]) -> int:
     options = _options(argv)
     try:
+        if options.command == "bench":
+            _check_writable(options.out)
         contents = Contents.read(options.bundle)
         execution = contents.execution(options.device)
         params = _params(contents, execution)
@@ -54,6 +57,9 @@ def main(argv: list[str]) -> int:
                 return _ended(FAILED, error)
     except StageError as error:
         return _ended(WRONG, error)
+    except KeyboardInterrupt:
+        print("stopped: no result was written", file=sys.stderr)
+        return STOPPED
 
 
 def _ended(code: int, error: StageError) -> int:
@@ -72,6 +78,16 @@ def _options(argv: list[str]) -> argparse.Namespace:
     options = parser.parse_args(argv)
     options.bundle = options.bundle.resolve()
     return options
+
+
+def _check_writable(out: Path) -> None:
+    """StageError where the result couldn't be written: told before it is measured, not after."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise StageError(f"the result can't be written to {out}: {error}", hint="name another place by --out") from None
 
 
 def _params(contents: Contents, execution: Execution) -> benchmark.Params:
@@ -108,7 +124,6 @@ def _bench(
             cosines = _similarity(inputs, execution)
     executed_on = find_runtime(execution.runtime).executed_on(execution.device)
     document = result.build(root, contents, execution, executed_on, facts, cosines, found)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     latency = document["latency_ms"]
     print(f"bench: p50 {latency['p50']:.3f} ms on {document['device']} ({executed_on}), {document['verdict']}")

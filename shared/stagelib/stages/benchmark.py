@@ -45,6 +45,8 @@ class Params:
             raise ValueError(f"search_seconds must lie between 0 and {LONGEST_SEARCH_S}")
         if self.device_block < 1:
             raise ValueError("device_block must be at least 1")
+        if self.seed < 0:
+            raise ValueError("seed must be at least 0")
 
 
 STAGE = Stage(

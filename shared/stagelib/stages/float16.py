@@ -63,9 +63,9 @@ def run(call: Call, params: Params) -> Result:
     halfprecision.name_nodes(model.graph)
     types = tensortypes.describe_all(model)
     call.progress(0.1, "measuring every tensor's range in fp32")
-    feeds, masks = _feeds(call, model, params.texts)
+    feeds, masks, used = _feeds(call, model, params.texts)
     measured, reference = ranges.measure(model, source, types, feeds)
-    ranges.write(call.output, measured, constants, len(feeds))
+    ranges.write(call.output, measured, constants, used)
     spared = _spared(model, [*measured, *constants], params)
     call.progress(0.5, "converting")
     fragile = [node.name for node in spared]
@@ -83,7 +83,7 @@ def run(call: Call, params: Params) -> Result:
     call.progress(0.7, "computing with fp16's rounding")
     rounding = _rounding(call, converted, feeds, (reference, masks))
     call.progress(1.0)
-    return Result(facts={"texts": len(feeds), "headroom": params.headroom} | facts | {"rounding": rounding})
+    return Result(facts={"texts": used, "headroom": params.headroom} | facts | {"rounding": rounding})
 
 
 def _check_source(model: onnx.ModelProto, info: ModelInfo, params: Params, constants: Sequence[Range]) -> None:
@@ -99,15 +99,17 @@ def _check_source(model: onnx.ModelProto, info: ModelInfo, params: Params, const
     ranges.refuse_mask_constants(model, constants)
 
 
-def _feeds(call: Call, model: onnx.ModelProto, texts: int) -> tuple[list[Feed], list[Any]]:
-    """The calibration's first texts in the model's batch size, and the attention mask of each."""
+def _feeds(call: Call, model: onnx.ModelProto, texts: int) -> tuple[list[Feed], list[Any], int]:
+    """The calibration's first texts in full batches, the attention masks of each, and how many texts these are."""
     from stagelib import batches
 
     rows = batches.read_rows(call.input("batches"), batches.CALIBRATION)
     size = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1
     names = [value.name for value in model.graph.input]
     taken = [batches.take(rows, start, size) for start in range(0, min(texts, batches.count(rows)), size)]
-    return [batches.feed(one, names) for one in taken], [one[batches.MASK] for one in taken]
+    # A batch that the texts don't fill begins again with the first ones.
+    used = min(len(taken) * size, batches.count(rows))
+    return [batches.feed(one, names) for one in taken], [one[batches.MASK] for one in taken], used
 
 
 def _spared(model: onnx.ModelProto, found: Sequence[Range], params: Params) -> list[onnx.NodeProto]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +15,10 @@ from stagelib.modelinfo import ModelInfo
 if TYPE_CHECKING:
     import openvino
     from numpy.typing import NDArray
+
+
+COMPARED_WITH = "3.4"
+"""The release of NNCF whose insides `stagelib.onepass` relies on, and with whose own result it was compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +87,26 @@ def run(call: Call, params: Params) -> Result:
     used = min(params.samples, batches.count(rows))
     spared = [] if params.down_projections else openvinofiles.down_projections(model)
     calibration = _Calibration(call, rows, inputs, used, params.batch_size, trim=trim)
-    quantized, passes = _quantize(call, model, calibration, params, _options(params, spared))
+    with _explained(model):
+        quantized, passes = _quantize(call, model, calibration, params, _options(params, spared))
     call.progress(0.92, "writing the IR")
     openvinofiles.fix_shape(quantized, params.batch_size, params.sequence_length)
     openvinofiles.save(quantized, call.output, "int8")
     call.progress(1.0)
     return Result(facts=_facts(quantized, params, used, trim=trim) | {"left_in_float": len(spared), "passes": passes})
+
+
+@contextlib.contextmanager
+def _explained(model: openvino.Model) -> Iterator[None]:
+    """Turn what NNCF raises of a graph that it can't take into a StageError: one with branches, as DeBERTa's."""
+    import nncf
+
+    try:
+        yield
+    except nncf.InternalError as error:
+        branches = any(operation.get_type_name() == "If" for operation in model.get_ops())
+        hint = "put fix_shape before quantize_nncf: a fixed shape leaves no branches (If)" if branches else ""
+        raise StageError(f"NNCF can't quantize this model: {error}", hint=hint) from error
 
 
 def _quantize(
@@ -97,7 +116,10 @@ def _quantize(
     import nncf
 
     given = {"subset_size": len(calibration), **options}
-    if params.one_pass and params.model_type and params.smooth_quant_alpha != -1:
+    smooths = params.model_type is not None and params.smooth_quant_alpha != -1
+    if params.one_pass and smooths and not nncf.__version__.startswith(f"{COMPARED_WITH}."):
+        call.log(f"calibrating in NNCF's own way: one pass is for NNCF {COMPARED_WITH}, and this is {nncf.__version__}")
+    elif params.one_pass and smooths:
         from stagelib import onepass
 
         try:

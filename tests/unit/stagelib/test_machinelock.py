@@ -41,3 +41,42 @@ def test_a_link_in_the_locks_way_is_not_followed(tmp_path: Path, monkeypatch: py
     with machine_wide("name", lambda: pytest.fail("nobody holds it")):
         assert [path.name for path in (tmp_path / "own").iterdir()] == [f"name-{os.getuid()}.lock"]
     assert not (tmp_path / "victim").exists()
+
+
+def test_who_has_just_had_it_goes_after_who_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machinelock, "SHARED", tmp_path)
+    told = threading.Event()
+    order: list[str] = []
+
+    def second() -> None:
+        with machine_wide("name", told.set):
+            order.append("who waited")
+
+    thread = threading.Thread(target=second)
+    with machine_wide("name", lambda: pytest.fail("nobody holds it")):
+        thread.start()
+        assert told.wait(10)
+    with machine_wide("name", lambda: None):
+        order.append("who had it")
+    thread.join(10)
+    assert order == ["who waited", "who had it"]
+
+
+def test_who_gives_up_waiting_keeps_nobody_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machinelock, "SHARED", tmp_path)
+
+    def give_up() -> None:
+        raise TimeoutError
+
+    with machine_wide("name", lambda: pytest.fail("nobody holds it")), pytest.raises(TimeoutError):  # noqa: SIM117
+        with machine_wide("name", give_up):
+            pytest.fail("it is held")
+    with machine_wide("name", lambda: pytest.fail("nobody holds it")):
+        pass
+
+
+def test_a_pipe_in_the_locks_way_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machinelock, "SHARED", tmp_path)
+    os.mkfifo(tmp_path / "name.lock")
+    with machine_wide("name", lambda: pytest.fail("nobody holds it")):
+        pass

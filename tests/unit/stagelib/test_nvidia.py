@@ -245,8 +245,12 @@ def test_what_goes_to_the_device_comes_back_after_the_stream_is_done() -> None:
 
 
 def test_a_refusal_of_the_driver_is_named() -> None:
-    with pytest.raises(StageError, match="refused cuInit: CUDA error 100"):
+    with pytest.raises(StageError, match="refused cuInit: CUDA error 100") as raised:
         Gpu(FakeDriver({"cuInit": 100}))
+    assert "install NVIDIA's driver" in raised.value.hint
+    with pytest.raises(StageError, match="refused cuMemAlloc_v2: CUDA error 2") as raised:
+        Gpu(FakeDriver({"cuMemAlloc_v2": 2})).allocate(1)
+    assert "memory is full" in raised.value.hint
 
 
 def test_the_driver_is_looked_for_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,17 @@ def test_what_a_gpu_does_not_tell_is_left_open() -> None:
     assert (first["power_w"], first["temperature_c"], first["sm_mhz"]) == (None, None, 1335)
 
 
+def test_what_a_driver_has_not_is_left_open() -> None:
+    class Embedded(Library):
+        def __getattr__(self, name: str) -> Any:
+            if name == "nvmlDeviceGetCurrentClocksThrottleReasons":
+                raise AttributeError(name)
+            return super().__getattr__(name)
+
+    [first, _] = nvml.gpus(Embedded()) or []
+    assert (first["held_by"], first["power_w"]) == (None, 124.475)
+
+
 @pytest.mark.parametrize("refused", ["nvmlInit_v2", "nvmlDeviceGetCount_v2"])
 def test_a_driver_that_does_not_answer_says_nothing(refused: str) -> None:
     assert nvml.gpus(Library(**{refused: 9})) is None

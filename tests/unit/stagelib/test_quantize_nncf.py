@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
-from stagelib.api import Call
-from stagelib.stages.quantize_nncf import Params, _Calibration
+from portwright.project import this_project
+from stagelib.api import Call, StageError
+from stagelib.stages.quantize_nncf import COMPARED_WITH, Params, _Calibration, _explained, _quantize
 
 
 @pytest.mark.parametrize("alpha", [-0.5, 1.01, -2.0, float("nan")])
@@ -40,6 +43,51 @@ def test_texts_come_once_each_without_padding_the_shortest_first(tmp_path: Path)
         [[10, 10, 10]],
         [[30, 30, 30, 30]],
     ]
+
+
+class InternalError(Exception):
+    """As NNCF defines it."""
+
+
+def nncf_of(version: str, monkeypatch: pytest.MonkeyPatch, calls: list[str]) -> None:
+    """Stand-ins for NNCF of that version and for `stagelib.onepass`, which say who quantized."""
+    nncf, onepass = ModuleType("nncf"), ModuleType("stagelib.onepass")
+    names = {"__version__": version, "Dataset": list, "InternalError": InternalError}
+    nncf.__dict__.update(names, quantize=lambda *_, **__: calls.append("NNCF"))
+    onepass.__dict__.update(NotOnePassError=InternalError, quantize=lambda *_, **__: calls.append("one pass"))
+    monkeypatch.setitem(sys.modules, "nncf", nncf)
+    monkeypatch.setitem(sys.modules, "stagelib.onepass", onepass)
+    monkeypatch.setattr("stagelib.onepass", onepass, raising=False)
+
+
+def test_one_pass_is_kept_to_the_release_it_was_compared_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[str] = []
+    events = io.StringIO()
+    call = Call(stage="q", inputs={}, output=tmp_path, scratch=tmp_path, events=events)
+    params = Params(batch_size=1, sequence_length=8)
+    for version in (f"{COMPARED_WITH}.7", f"{COMPARED_WITH}9.0", "4.0.0"):
+        nncf_of(version, monkeypatch, calls)
+        _quantize(call, "model", [], params, {})  # type: ignore[arg-type]
+    assert calls == ["one pass", "NNCF", "NNCF"]
+    assert f"one pass is for NNCF {COMPARED_WITH}, and this is 4.0.0" in events.getvalue()
+
+
+def test_that_release_is_the_one_that_is_locked() -> None:
+    """Another one: run tests/scenarios/test_one_pass.py with it, mend what differs, and set COMPARED_WITH."""
+    lock = (this_project().root / "docker" / "openvino" / "requirements.lock").read_text()
+    assert f"\nnncf=={COMPARED_WITH}." in lock
+
+
+@pytest.mark.parametrize(("kinds", "hint"), [(["MatMul", "If"], "fix_shape"), (["MatMul"], "")])
+def test_a_graph_that_nncf_cannot_take_is_no_traceback(
+    kinds: list[str], hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nncf_of("1", monkeypatch, [])
+    model = SimpleNamespace(get_ops=lambda: [SimpleNamespace(get_type_name=lambda kind=kind: kind) for kind in kinds])
+    with pytest.raises(StageError, match="can't quantize this model: no node") as raised, _explained(model):
+        raise InternalError("no node")
+    assert hint in raised.value.hint
+    assert bool(hint) == bool(raised.value.hint)
 
 
 def test_one_pass_is_the_default() -> None:

@@ -69,6 +69,37 @@ def test_a_device_that_fails_while_it_is_measured_is_no_wrong_bundle(
     assert "error: the device went away" in capsys.readouterr().err
 
 
+def test_who_stops_it_sees_no_traceback(
+    tmp_path: Path,
+    table: NDArray[np.float32],
+    device: Device,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    del device
+    packed(tmp_path, table)
+
+    def stopped(*_: object) -> Result:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(benchmark, "run", stopped)
+    assert runner.main(["bench", f"--bundle={tmp_path}", f"--out={tmp_path / 'out.json'}"]) == runner.STOPPED
+    assert "no result was written" in capsys.readouterr().err
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_measured(
+    tmp_path: Path, table: NDArray[np.float32], device: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del device
+    packed(tmp_path, table)
+    (tmp_path / "file").touch()
+    assert runner.main(["bench", f"--bundle={tmp_path}", f"--out={tmp_path / 'file' / 'out.json'}"]) == runner.WRONG
+    told = capsys.readouterr()
+    assert "can't be written" in told.err
+    assert told.out == ""
+
+
 def test_two_benchmarks_of_a_machine_take_turns(
     tmp_path: Path,
     table: NDArray[np.float32],

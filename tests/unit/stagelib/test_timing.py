@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from types import SimpleNamespace
 
 import pytest
 
 from stagelib import timing
-from stagelib.timing import CHOSEN_FROM, LONGEST, Limits, Run, by_cpu_time, time_in_turn
+from stagelib.timing import CHOSEN_FROM, LONGEST, Limits, Run, by_cpu_time, cpu_clock_step, time_in_turn
 
 MIN_RUNS = 8
 LIMITS = Limits(distinct_inputs=4, block=1, warmup_max=8, min_runs=MIN_RUNS, min_seconds=0, max_seconds=60)
@@ -82,6 +83,21 @@ def test_a_clock_too_coarse_for_a_run_is_not_asked(monkeypatch: pytest.MonkeyPat
         16,
         True,
     )
+
+
+def test_a_clock_that_moves_in_ticks_is_not_asked_whatever_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+
+    def now(step: int) -> int:
+        machine.passed += 1000
+        return machine.passed // step * step
+
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: now(1))
+    for step, decides in ((10_000_000, False), (2000, True), (10**12, False)):
+        monkeypatch.setattr(time, "process_time_ns", lambda step=step: now(step))
+        seen = cpu_clock_step()
+        assert seen == pytest.approx(step / 1e9) or (step == 10**12 and seen == math.inf)
+        assert by_cpu_time(dataclasses.replace(ONE_CPU, clock_step=seen)) == decides
 
 
 def test_beside_a_slow_baseline_a_device_is_measured_for_as_long_as_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:

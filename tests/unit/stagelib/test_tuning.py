@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -145,6 +146,13 @@ def test_an_output_that_is_zero_by_default_must_be_zero(monkeypatch: pytest.Monk
     assert "cosine 0.0" in trials["other"].refused
 
 
+def test_nothing_is_like_an_answer_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ANSWERS, "None", lambda array: array * np.array([1, 1, 1, np.nan]))
+    monkeypatch.setitem(ANSWERS, "finite", lambda array: array)
+    trials = tried(Machine(monkeypatch), {"finite": {"answer": "finite"}, "same": {}})
+    assert all("cosine 0.0" in one.refused for one in trials.values())
+
+
 def test_the_second_search_loads_in_the_opposite_order(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch)
     offered: dict[str, Options] = {"a": {"us": 1}, "b": {"us": 2}}
@@ -168,15 +176,19 @@ def test_few_runs_or_a_wide_interval_conclude_nothing() -> None:
 class Recorded(Passes):
     """Passes whose processes are made up: each asked for by its mode, with what it was told."""
 
-    def __init__(self, answers: Sequence[Outcome], runtime: Runtime, **params: Any) -> None:
-        call = Call(stage="benchmark", inputs={}, output=Path(), scratch=Path(), events=io.StringIO())
+    def __init__(self, answers: Sequence[Outcome | StageError], runtime: Runtime, **params: Any) -> None:
+        self.events = io.StringIO()
+        call = Call(stage="benchmark", inputs={}, output=Path(), scratch=Path(), events=self.events)
         super().__init__(call, Params(runtime="x", device="CPU", **params), runtime, [0, 1], on_device=False)
         self.answers = list(answers)
         self.asked: list[tuple[str, dict[str, Any]]] = []
 
     def _run(self, mode: str, **how: Any) -> Outcome:
         self.asked.append((mode, how))
-        return self.answers.pop(0)
+        answer = self.answers.pop(0)
+        if isinstance(answer, StageError):
+            raise answer
+        return answer
 
 
 FAST, SLOW = {"fast": {"a": 1}}, {"slow": {"b": 1}}
@@ -204,6 +216,78 @@ def test_what_wins_must_win_again_before_it_is_used(again: float, chosen: Option
     assert facts["chosen"] == ("fast" if chosen else "default")
     assert (facts["settings"], facts["default"]) == ({"threads": 1, **chosen}, {"threads": 1})
     assert facts["again"]["ratio"] == again
+
+
+@pytest.mark.parametrize("lost", ["first", "second"])
+def test_a_search_that_dies_leaves_the_default_and_says_why(lost: str) -> None:
+    died = StageError("the benchmark's process was ended by SIGKILL")
+    before: list[Outcome] = [] if lost == "first" else [search_outcome(fast=0.5, slow=1.2)]
+    measured = Outcome(settings={"threads": 1}, candidate_ms=[1.0])
+    passes = Recorded([*before, died, measured], offering(FAST | SLOW))
+    assert passes.main() is measured
+    assert passes.asked[-1] == ("compare", {**passes.asked[-1][1], "options": {}})
+    facts = bench_facts.session_settings(passes.searches["one_thread"], 0)
+    assert (facts["chosen"], facts["default"]) == ("default", {"threads": 1})
+    refused = facts["tried"] if lost == "first" else [facts["again"]]
+    assert [one["name"] for one in refused] == (["fast", "slow"] if lost == "first" else ["fast"])
+    assert all("SIGKILL" in one["refused"] and one["ratio"] is None for one in refused)
+    samples = bench_facts.search_samples("one_thread", passes.searches["one_thread"])
+    assert len(samples) == 2 * FEWEST_RUNS * len(before)
+    assert "SIGKILL" in passes.events.getvalue()
+
+
+def test_what_cannot_be_measured_is_no_matter_of_settings() -> None:
+    gone = StageError("the device went away")
+    with pytest.raises(StageError, match="went away"):
+        Recorded([gone, gone], offering(FAST)).main()
+
+
+class Worker:
+    """A process that says how far it is, and has ended with that code; a killed one is on record."""
+
+    def __init__(self, *lines: str, returncode: int) -> None:
+        self.stdout = lines
+        self.returncode = returncode
+        self.killed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Popen waits here."""
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+def wait_for(worker: Worker, monkeypatch: pytest.MonkeyPatch, progress: Callable[..., None] = lambda *_: None) -> None:
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: worker)
+    passes = Recorded([], offering({}))
+    passes._call = SimpleNamespace(progress=progress)  # type: ignore[assignment]
+    passes._wait([], Path("no result"), 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(-9, r"was ended by SIGKILL .*out of memory"), (-11, "by SIGSEGV$"), (3, "with code 3$")]
+)
+def test_how_a_process_ended_is_said(code: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StageError) as raised:
+        wait_for(Worker(returncode=code), monkeypatch)
+    assert re.search(words, raised.value.message)
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, BrokenPipeError])
+def test_no_process_outlives_an_interrupt_or_a_host_that_is_gone(
+    raised: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(_: float, text: str) -> None:
+        if text == "measuring":
+            raise raised
+
+    worker = Worker("0.1", returncode=0)
+    with pytest.raises(raised):
+        wait_for(worker, monkeypatch, stopped)
+    assert worker.killed
 
 
 def test_all_threads_have_settings_of_their_own() -> None:
@@ -245,9 +329,10 @@ def test_ratios_can_be_made_again_from_the_samples() -> None:
     assert found == bench_facts.session_settings(search, 0)["tried"][0]["ratio"]
 
 
-def test_a_negative_search_is_refused() -> None:
-    with pytest.raises(ValueError, match="search_seconds"):
-        Params(runtime="x", device="CPU", search_seconds=-1)
+@pytest.mark.parametrize("given", [{"search_seconds": -1}, {"search_seconds": float("nan")}, {"seed": -1}])
+def test_what_makes_no_sense_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(given))):
+        Params(runtime="x", device="CPU", **given)
 
 
 def test_options_go_only_to_a_runtime_that_offers_them() -> None:
