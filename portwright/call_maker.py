@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from portwright.calls import CallInput, StageCall
 from portwright.checked import invalid
-from portwright.digests import digest_json
+from portwright.digests import canonical_json, canonical_object, canonical_string, digest_text
 from portwright.engines.base import EngineKind
 from portwright.recipe import WHAT, Recipe
 from portwright.stages import Declaration
@@ -26,11 +26,22 @@ class _Served:
 
     declaration: Declaration
     toolchain: Toolchain
-    toolchain_digest: str
     modules: tuple[str, ...]
-    source: str
-    """Digest of the modules and of what they import."""
     needs: tuple[str, ...]
+    roles: tuple[tuple[str, bool], ...]
+    """Its inputs, and whether it can't do without."""
+    members: Mapping[str, Any]
+    """What is the same in every key of it: the stage, its sources' digest, the toolchain's."""
+    texts: Mapping[str, str]
+    """The same in canonical JSON."""
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """Parameters with their defaults, and in canonical JSON."""
+
+    params: Mapping[str, Any]
+    text: str
 
 
 class CallMaker:
@@ -41,6 +52,7 @@ class CallMaker:
         self._engine: EngineKind = engine
         self._toolchain_digests: dict[str, str] = {}
         self._served: dict[tuple[str, Execution], _Served] = {}
+        self._filled: dict[tuple[Any, ...], _Filled] = {}
         self._calls: dict[tuple[Any, ...], StageCall] = {}
 
     def call(
@@ -53,44 +65,46 @@ class CallMaker:
     ) -> StageCall:
         """One stage call: parameters filled in, roles resolved, key computed."""
         served = self._serve(stage, execution)
-        stage_of = served.declaration.stage
-        inputs: dict[str, CallInput] = {role: roles[role] for role in stage_of.inputs}
-        inputs |= {role: roles[role] for role in stage_of.optional_inputs if role in roles}
-        shape = (recipe.input.batch_size, recipe.input.sequence_length) if stage_of.shaped else ()
-        asked = repr(given) if given else ""
-        same = (stage, execution, shape, asked, *((role, item.identity) for role, item in inputs.items()))
-        if same not in self._calls:
-            self._calls[same] = self._new_call(recipe, execution, served, given, inputs)
-        return self._calls[same]
+        inputs = {role: roles[role] for role, required in served.roles if required or role in roles}
+        shape = (recipe.input.batch_size, recipe.input.sequence_length) if served.declaration.stage.shaped else ()
+        asked = (id(served), shape, repr(given) if given else "")
+        same = (asked, *inputs, *[item.identity for item in inputs.values()])
+        made = self._calls.get(same)
+        if made is None:
+            filled = self._filled.get(asked)
+            if filled is None:
+                params = _filled(served.declaration, recipe, execution, given)
+                filled = self._filled[asked] = _Filled(params, canonical_json(params))
+            made = self._calls[same] = self._new_call(execution, served, filled, inputs)
+        return made
 
     def _new_call(
-        self,
-        recipe: Recipe,
-        execution: Execution,
-        served: _Served,
-        given: Mapping[str, Any],
-        inputs: Mapping[str, CallInput],
+        self, execution: Execution, served: _Served, filled: _Filled, inputs: Mapping[str, CallInput]
     ) -> StageCall:
         stage_of = served.declaration.stage
-        params = _filled(served.declaration, recipe, execution, given)
+        identities = {role: given.identity for role, given in inputs.items()}
+        texts = {
+            **served.texts,
+            "params": filled.text,
+            "inputs": canonical_object({role: canonical_string(identity) for role, identity in identities.items()}),
+        }
         components = {
-            "scheme": KEY_SCHEME,
-            "stage": served.declaration.name,
-            "source": served.source,
-            "params": params,
-            "inputs": {role: given_input.identity for role, given_input in inputs.items()},
-            "toolchain": served.toolchain_digest,
+            **served.members,
+            "params": filled.params,
+            "inputs": identities,
         }
         identity = execution.identity if stage_of.runtime else ""
         if identity and stage_of.kind == "artifact":
             # A measurement's key is the same on every device: its history is filed by device.
             components["device"] = identity
+            texts["device"] = canonical_string(identity)
         return StageCall(
-            key=digest_json(components),
+            # The digest of canonical JSON of the components, put together from what many keys have in common.
+            key=digest_text(canonical_object(texts)),
             stage=served.declaration.name,
             kind=stage_of.kind,
             network=stage_of.network,
-            params=params,
+            params=filled.params,
             inputs=inputs,
             toolchain=served.toolchain,
             device=execution.asked if stage_of.runtime else "",
@@ -103,19 +117,31 @@ class CallMaker:
     def _serve(self, stage: str, execution: Execution) -> _Served:
         """What every call of a stage has in common, looked up once; RecipeError where no toolchain can run it."""
         asked = stage, execution
-        if asked not in self._served:
+        found = self._served.get(asked)
+        if found is None:
             declaration = self._catalog.stage_library.get(stage)
+            stage_of = declaration.stage
             toolchain = self._catalog.toolchain_for(stage, execution)
-            modules = stage_modules(stage, execution.runtime if declaration.stage.runtime else None)
-            self._served[asked] = _Served(
+            modules = stage_modules(stage, execution.runtime if stage_of.runtime else None)
+            members = {
+                "scheme": KEY_SCHEME,
+                "stage": declaration.name,
+                "source": self._catalog.stage_library.source_digest(*modules),
+                "toolchain": self._toolchain_digest(toolchain),
+            }
+            found = self._served[asked] = _Served(
                 declaration=declaration,
                 toolchain=toolchain,
-                toolchain_digest=self._toolchain_digest(toolchain),
                 modules=modules,
-                source=self._catalog.stage_library.source_digest(*modules),
                 needs=self._catalog.needs(stage, execution),
+                roles=(
+                    *((role, True) for role in stage_of.inputs),
+                    *((role, False) for role in stage_of.optional_inputs),
+                ),
+                members=members,
+                texts={name: canonical_json(value) for name, value in members.items()},
             )
-        return self._served[asked]
+        return found
 
     def _toolchain_digest(self, toolchain: Toolchain) -> str:
         if toolchain.name not in self._toolchain_digests:

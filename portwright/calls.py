@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from portwright.engines.base import EngineKind
 from portwright.recipe import Recipe
@@ -15,8 +15,7 @@ from portwright.target_file import ArchiveSpec
 from portwright.toolchain import Toolchain
 
 
-@dataclass(frozen=True, kw_only=True)
-class CallInput:
+class CallInput(NamedTuple):
     """What fills a role of a stage: another call's artifact, or something of the user's."""
 
     call: StageCall | None = None
@@ -55,8 +54,7 @@ class StageCall:
     @cached_property
     def upstream(self) -> tuple[StageCall, ...]:
         """Every call this one depends on, each once, first ones first."""
-        given = [item.call for item in self.inputs.values() if item.call is not None]
-        return tuple(unique(call for end in given for call in (*end.upstream, end)))
+        return in_order(item.call for item in self.inputs.values() if item.call is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,14 +88,25 @@ class RecipePlan:
     def calls(self) -> tuple[StageCall, ...]:
         """Each call once, dependencies first; texts before the export, since what is wrong with them shows sooner."""
         ends = [self.batches, self.package, self.evaluate, *([self.emulate] if self.emulate else []), self.benchmark]
-        return tuple(unique(call for end in ends for call in (*end.upstream, end)))
+        return in_order(ends)
 
     @cached_property
     def make_calls(self) -> tuple[StageCall, ...]:
         """Those of the calls that what ships is made by: nothing is measured or evaluated."""
-        return tuple(unique(call for end in (self.batches, self.package) for call in (*end.upstream, end)))
+        return in_order((self.batches, self.package))
 
 
-def unique(calls: Iterable[StageCall]) -> list[StageCall]:
-    """Equal calls are one call."""
-    return list({call.key: call for call in calls}.values())
+def in_order(ends: Iterable[StageCall]) -> tuple[StageCall, ...]:
+    """Calls and every call they depend on, each once, dependencies first."""
+    found: dict[str, StageCall] = {}
+
+    def visit(call: StageCall) -> None:
+        if call.key not in found:
+            for given in call.inputs.values():
+                if given.call is not None:
+                    visit(given.call)
+            found[call.key] = call
+
+    for end in ends:
+        visit(end)
+    return tuple(found.values())

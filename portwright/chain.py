@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from portwright.errors import RecipeError
 from portwright.recipe import Recipe
@@ -11,8 +11,7 @@ from portwright.stages import Declaration
 from stagelib.api import Format
 
 
-@dataclass(frozen=True, kw_only=True)
-class Made:
+class Made(NamedTuple):
     """What the chain has made after one of its stages."""
 
     stage: str

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from portwright import readback
-from portwright.calls import RecipePlan, unique
+from portwright.calls import RecipePlan, in_order
 from portwright.errors import UsageError
 from portwright.gates import failed, too_few
 from portwright.labels import ran_on, timing_doubts
@@ -173,7 +173,7 @@ def plan_text(plans: Sequence[RecipePlan], shelf: Shelf) -> str:
     """The calls of all plans, each once, with what is there already."""
     recipes = Counter(call.key for plan in plans for call in plan.calls)
     rows = []
-    for call in unique(call for plan in plans for call in plan.calls):
+    for call in in_order(call for plan in plans for call in plan.calls):
         there = "there" if shelf.find(call) else "to run"
         rows.append((call.stage, call.toolchain.name, call.key[:12], there, str(recipes[call.key])))
     engine = plans[0].engine if plans else "-"

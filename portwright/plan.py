@@ -163,34 +163,33 @@ class _RecipePlanner:
     def _ends(self, chain: Sequence[tuple[Declaration, StageCall]], made: Sequence[Made]) -> dict[str, Any]:
         """What follows the recipe's own stages. The package is the same whatever device is asked for."""
 
-        def index_for(execution: Execution) -> int:
-            return executable(self._recipe, made, self._planner.formats(execution))
+        def loaded_by(execution: Execution) -> tuple[int, dict[str, CallInput]]:
+            """Which of the chain's models it executes, and the roles with that one."""
+            index = executable(self._recipe, made, self._planner.formats(execution))
+            return index, {**self._roles, "executable": CallInput(call=chain[index][1])}
 
-        def loaded_by(execution: Execution) -> StageCall:
-            return chain[index_for(execution)][1]
+        def call(stage: str, given: Mapping[str, Any]) -> StageCall:
+            return self._planner.call(self._recipe, self._execution, stage, given, executed)
 
-        def call(stage: str, execution: Execution, given: Mapping[str, Any]) -> StageCall:
-            roles = {**self._roles, "executable": CallInput(call=loaded_by(execution))}
-            return self._planner.call(self._recipe, execution, stage, given, roles)
-
+        index, executed = loaded_by(self._execution)
+        stood_in = executed if self._execution is self._stand_in else loaded_by(self._stand_in)[1]
         emulate = None
         emulator, spec = self._target.emulator, self._target.file.emulator
         if emulator and spec and not self._execution.asked and made[-1].format in self._planner.formats(emulator):
             given = {"samples": spec.samples, "budget_s": spec.budget_s}
-            roles = {**self._roles, "executable": CallInput(call=loaded_by(self._stand_in))}
-            emulate = self._planner.call(self._recipe, emulator, "emulate", given, roles)
-        embeddings = call("embed", self._execution, {})
+            emulate = self._planner.call(self._recipe, emulator, "emulate", given, stood_in)
+        embeddings = call("embed", {})
         reference = self._planner.call(
             self._recipe, baseline(self._stand_in), "embed", {}, {**self._roles, "executable": self._roles["exported"]}
         )
         judged = {"embeddings": CallInput(call=embeddings), "reference_embeddings": CallInput(call=reference)}
         return {
-            "executed": loaded_by(self._execution),
-            "executed_format": str(made[index_for(self._execution)].format),
-            "package": call("package", self._stand_in, {}),
-            "benchmark": call("benchmark", self._execution, self._recipe.benchmark),
+            "executed": chain[index][1],
+            "executed_format": str(made[index].format),
+            "package": self._planner.call(self._recipe, self._stand_in, "package", {}, stood_in),
+            "benchmark": call("benchmark", self._recipe.benchmark),
             "embeddings": embeddings,
             "evaluate": self._planner.call(self._recipe, self._stand_in, "evaluate", {}, {**self._roles, **judged}),
             "emulate": emulate,
-            "diagnose": None if self._execution.asked else call("diagnose", self._execution, {}),
+            "diagnose": None if self._execution.asked else call("diagnose", {}),
         }

@@ -29,6 +29,14 @@ class Execution:
     identity: str = ""
     """Digest of that device's driver and machine; empty where nobody looked."""
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Computed once: a plan looks things up by what executes them twenty times over."""
+        return hash((self.runtime, self.device, self.toolchains, self.asked, self.identity))
+
 
 @dataclass(frozen=True)
 class Target:

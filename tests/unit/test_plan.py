@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from portwright.calls import RecipePlan, unique
+from portwright.calls import RecipePlan, in_order
 from portwright.chain import check_chain, executable
 from portwright.devices import Access
 from portwright.digests import DigestMemory
@@ -89,7 +89,7 @@ def test_the_toolchain_is_the_first_that_holds_what_a_stage_needs(catalog: Catal
 
 def test_recipes_share_their_export(catalog: Catalog) -> None:
     plans = [plan_of(catalog, path) for path in sorted(PROJECT.targets.glob("*/recipes/*.json"))]
-    exports = [call for call in unique(call for plan in plans for call in plan.calls) if call.stage == "export"]
+    exports = [call for call in in_order(call for plan in plans for call in plan.calls) if call.stage == "export"]
     # One for each opset that recipes ask for, however many recipes there are.
     assert sorted(call.params["opset"] for call in exports) == [17, 20]
 
