@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from portwright.accuracy_gate import interval
 from portwright.errors import UsageError
-from portwright.faces import table
 from portwright.findings import Finding, Outcome, bounded, gates, status
 from portwright.labels import ran_on
 from portwright.likeness import unlike
+from portwright.listing import table
 from portwright.project import Project
 from portwright.results import RunResult, Similarity
 from portwright.sides import Side, find_sides

@@ -12,10 +12,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from portwright.errors import UsageError
-from portwright.faces import table
 from portwright.history import Measurement
 from portwright.labels import ran_on
 from portwright.likeness import Protocol, protocol_of
+from portwright.listing import table
 from portwright.naming import slug, suggestion
 from portwright.results import RunResult
 from portwright.run_records import CHANGED, HISTORY, RunRecord, lines, records

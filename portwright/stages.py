@@ -67,6 +67,7 @@ class StageLibrary:
     def __init__(self, shared: Path) -> None:
         self._root = shared
         self._sources: dict[Path, str] = {}
+        self._source_digests: dict[tuple[str, ...], str] = {}
         self._declared: dict[str, Declaration] = {}
 
     @cached_property
@@ -127,7 +128,10 @@ class StageLibrary:
 
     def source_digest(self, *modules: str) -> str:
         """Digest of modules and of everything in stagelib that they import, wherever the import stands."""
-        return digest_json({module: self._digest(path) for module, path in self.sources(*modules).items()})
+        if modules not in self._source_digests:
+            files = self.sources(*modules)
+            self._source_digests[modules] = digest_json({name: self._digest(path) for name, path in files.items()})
+        return self._source_digests[modules]
 
     def sources(self, *modules: str) -> dict[str, Path]:
         """The files of modules and of everything in stagelib that they import, by module name."""

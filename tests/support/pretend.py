@@ -17,7 +17,7 @@ from portwright.errors import EngineError
 from portwright.executor import End, Executor, Work
 from portwright.plan import Planner
 from portwright.project import this_project
-from portwright.run import load_catalog
+from portwright.request import load_catalog
 from portwright.scheduler import Capacity
 from portwright.shelf import Shelf
 from portwright.sources import parse_data, parse_model

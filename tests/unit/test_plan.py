@@ -22,7 +22,7 @@ from portwright.explain import explain_text, first_difference
 from portwright.plan import Planner
 from portwright.project import this_project
 from portwright.recipe import steps
-from portwright.run import load_catalog
+from portwright.request import load_catalog
 from portwright.shelf import device_of
 from portwright.sources import parse_data, parse_model
 from portwright.stages import StageLibrary
