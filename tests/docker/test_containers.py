@@ -118,7 +118,7 @@ def test_a_stage_that_fails(
 
 
 def test_a_stage_that_runs_out_of_memory(engine: DockerEngine, ort: Toolchain, job: Job) -> None:
-    engine._memory = 256 << 20
+    engine._connected = replace(engine._connection(), memory=256 << 20)
     with pytest.raises(StageFailedError, match=r"ran out of memory(.|\n)*0.3 GB"):
         engine.run(ort, replace(job, stage="eater"), ignore)
     assert ours() == []
@@ -176,7 +176,7 @@ shared, folder = Path(sys.argv[1]), Path(sys.argv[2])
 (folder / "output").mkdir(parents=True)
 ort = load_toolchains(this_project().docker)["ort"]
 job = Job(stage="sleeper", params={}, inputs={}, output=folder / "output", log=folder / "log", label="t/sleeper")
-DockerEngine(shared, folder, read_settings()).run(ort, job, lambda _: print("started", flush=True))
+DockerEngine(shared, folder, read_settings).run(ort, job, lambda _: print("started", flush=True))
 """
 
 
@@ -250,6 +250,6 @@ def test_a_build_that_fails_says_where(engine: DockerEngine, ort: Toolchain, tmp
 def test_an_engine_that_is_down(monkeypatch: pytest.MonkeyPatch, shared: Path, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
     with pytest.raises(EngineError) as caught:
-        DockerEngine(shared, tmp_path, PackageSettings())
+        DockerEngine(shared, tmp_path, PackageSettings)
     assert f"{tmp_path}/nothing.sock" in str(caught.value)
     assert "--engine=venv" in str(caught.value)

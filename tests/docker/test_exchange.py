@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -107,7 +108,7 @@ def test_a_fetch_fills_the_callers_cache(
     monkeypatch.setenv("HF_ENDPOINT", "https://hub.example")
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    engine._settings = PackageSettings(certificate=certificate)
+    engine._settings = functools.cache(lambda: PackageSettings(certificate=certificate))
     (tmp_path / "my texts.jsonl").write_text("{}")
     fetch = replace(job, stage="fetcher", inputs={"local": tmp_path / "my texts.jsonl"}, network=True, hub_cache=home)
     outcome = engine.run(ort, fetch, ignore)
@@ -147,7 +148,7 @@ def test_a_certificate_bundle_may_be_a_link(
     engine: DockerEngine = request.getfixturevalue(where)
     (tmp_path / "bundle").write_text("authority")
     (tmp_path / "ca.pem").symlink_to("bundle")
-    engine._settings = PackageSettings(certificate=tmp_path / "ca.pem")
+    engine._settings = functools.cache(lambda: PackageSettings(certificate=tmp_path / "ca.pem"))
     assert engine.run(ort, replace(job, stage="fetcher", network=True), ignore).facts["certificate"] == "authority"
 
 
