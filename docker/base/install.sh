@@ -5,8 +5,8 @@ set -eu
 . /tmp/context/settings.env
 EPOCH=1704067200
 
-# What an interpreter caches of its own imports would carry the time.
-export PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0
+# What an interpreter caches of its own imports would carry the time, and what libraries note at home more than that.
+export PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0 HOME=/tmp
 export UV_CACHE_DIR=/tmp/cache UV_LINK_MODE=hardlink UV_PYTHON_DOWNLOADS=never UV_NO_CONFIG=1 UV_NO_PROGRESS=1
 
 # On the cache's own disk first, where installing is linking: what is left out is then never written to the layer. A build
