@@ -18,6 +18,7 @@ import pytest
 
 from portwright.engines.base import Event, Job
 from portwright.engines.docker import DockerEngine
+from portwright.engines.docker_api import UNIX, engine_host
 from portwright.engines.docker_owner import OWNER_LABEL, reap
 from portwright.errors import DataError, EngineError, InterruptedRunError, PortwrightError, StageFailedError
 from portwright.packages import PackageSettings, read_settings
@@ -209,6 +210,20 @@ def test_an_image_that_is_there_is_not_built(engine: DockerEngine, ort: Toolchai
     started = time.monotonic()
     assert engine.prepare(ort, ignore) is False
     assert time.monotonic() - started < 30
+
+
+@pytest.mark.usefixtures("engine")
+def test_nothing_to_build_takes_no_sdk_and_no_settings(ort: Toolchain, shared: Path, tmp_path: Path) -> None:
+    if not engine_host().startswith(UNIX):
+        pytest.skip("only an engine on a Unix socket is asked without the SDK")
+
+    def settings() -> PackageSettings:
+        raise AssertionError("pip was asked")
+
+    opened = DockerEngine(shared, tmp_path / "docker", settings)
+    assert opened.prepare(ort, ignore) is False
+    assert opened._connected is None
+    opened.close()
 
 
 @pytest.mark.usefixtures("engine")
