@@ -176,7 +176,7 @@ def _engine(folder: Path, stage: str = "") -> Iterator[DockerEngine]:
         shared = folder / "shared"
         shutil.copytree(project.shared, shared, ignore=shutil.ignore_patterns("__pycache__"))
         (shared / "stagelib" / "stages" / "nothing.py").write_text(stage)
-    engine = DockerEngine(shared, folder / "docker", read_settings())
+    engine = DockerEngine(shared, folder / "docker", read_settings)
     try:
         yield engine
     finally:

@@ -16,7 +16,8 @@ BASE = "base"
 BASE_FILE = "base.toml"
 INSTALL = "install.sh"
 UNPACK = "archives.py"
-SLIM = ("slim.py", "symbols.py")
+FINISH = "finish.sh"
+SLIM = ("lay.py", "rules.py", "slim.py", "symbols.py")
 SLIM_RULES = "slim.toml"
 BASE_VARIABLE = "PORTWRIGHT_BASE_IMAGE"
 """A base image in a registry, by digest, in place of the one that base.toml says; with `_ORT` behind it, for the
@@ -62,8 +63,14 @@ class Toolchain:
         return self._shared / UNPACK
 
     @property
+    def finisher(self) -> Path | None:
+        """What its image has done to it when the lock is installed; None for most."""
+        own = self.folder / FINISH
+        return own if own.is_file() else None
+
+    @property
     def slimmer(self) -> dict[str, Path]:
-        """What leaves out of its image what no stage loads, by place in a build's context: programs and rules, the
+        """What lays its image out without what no stage loads, by place in a build's context: programs and rules, the
         shared ones and its own."""
         own = self.folder / SLIM_RULES
         rules = {"slim/1-base.toml": self._shared / SLIM_RULES, **({"slim/2-own.toml": own} if own.is_file() else {})}

@@ -87,6 +87,8 @@ if ! .venv/bin/python -m pip --disable-pip-version-check --no-input install -qq 
 fi
 # Every command starts in half the time where bytecode is there, and some environments forbid Python to write it.
 env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -m invoke plan >/dev/null 2>&1 || true
+env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -c 'import docker, rich.console, rich.status, rich.table' || true
+.venv/bin/python -m compileall -q portwright shared tasks.py
 fingerprint .venv/bin/python >"$stamp.new"
 mv "$stamp.new" "$stamp"
 echo "setup: .venv is ready"

@@ -1,10 +1,10 @@
 """Leaves out of an image what no stage loads: `python slim.py CACHE RULES…`, by the environment's own interpreter.
 
-RULES are TOML files of `[[leave_out]]` (files and folders that go), `[[no_symbols]]` (libraries that lose what only a
-debugger reads), `[[same_library]]` (later paths are copies of the first) and `[[no_bytecode]]` (sources that stay,
-without compiled copies), each with a `why` and globs under site-packages. Then what is left is compiled, and large
-files of equal content become one file with two names. Licences stay wherever they lie, and so does what a wheel says
-of itself. The standard library only: it must run in every environment. What the venv engine makes is not touched.
+RULES are the files that rules.py reads. What is left is compiled, and large files of equal content become one file with
+two names. Licences stay wherever they lie, and so does what a wheel says of itself. The standard library only: it must
+run in every environment. What the venv engine makes is not touched.
+
+Files are links to the package cache's own: they are removed and given other names, and never written to.
 """
 
 from __future__ import annotations
@@ -16,43 +16,21 @@ import py_compile
 import shutil
 import sys
 import sysconfig
-import tomllib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import MAGIC_NUMBER, cache_from_source
 from pathlib import Path
 
-from symbols import take_off
+from rules import RefusedError, Rule, found, read, say
 
 KEPT = ("licen[cs]e*", "copying*", "copyright*", "notice*", "authors*", "*third*part*")
 """Names of files that a licence may ask to be passed on, in any case."""
-KINDS = ("leave_out", "no_symbols", "same_library", "no_bytecode")
 LARGE = 1 << 16
 PAGE = 1 << 12
 PAGES_APART = 4
 """In how many pages of 4 KiB two builds of a library may differ: a search path, its entry and a note."""
-MB = 1e6
-
-
-class RefusedError(Exception):
-    """A rule that can't be meant so."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """Globs under site-packages, less those of `but`, and why."""
-
-    why: str
-    paths: list[str]
-    but: list[str] = field(default_factory=list)
-
-    def matches(self, top: Path) -> list[Path]:
-        """What there is of it, in a fixed order."""
-        spared = set(found(top, self.but))
-        return [path for path in found(top, self.paths) if path not in spared]
 
 
 def main(cache: Path, files: list[str]) -> None:
@@ -60,40 +38,11 @@ def main(cache: Path, files: list[str]) -> None:
     rules = [read(Path(name)) for name in files]
     for rule in (rule for kinds in rules for rule in kinds["leave_out"]):
         say("left out", rule, [remove(path) for path in rule.matches(top)])
-    for rule in (rule for kinds in rules for rule in kinds["no_symbols"]):
-        say("symbols taken off", rule, [take_off(path) for path in rule.matches(top) if not path.is_symlink()])
     for rule in (rule for kinds in rules for rule in kinds["same_library"]):
         say("kept once", rule, list(unite(top, rule)))
     compile_all(top, {path for kinds in rules for rule in kinds["no_bytecode"] for path in rule.matches(top)}, cache)
     for kept, again in link_equal(top):
         print(f"one file with two names: {again.relative_to(top)} is {kept.relative_to(top)}", flush=True)
-
-
-def read(path: Path) -> dict[str, list[Rule]]:
-    """The rules of a file, by kind."""
-    value = tomllib.loads(path.read_text())
-    if unknown := set(value) - set(KINDS):
-        raise RefusedError(f"{path.name}: {', '.join(sorted(unknown))} is no kind of rule")
-    try:
-        rules = {kind: [Rule(**rule) for rule in value.get(kind, [])] for kind in KINDS}
-    except TypeError as error:
-        raise RefusedError(f"{path.name}: {error}") from None
-    for rule in (rule for kind in KINDS for rule in rules[kind]):
-        for pattern in (*rule.paths, *rule.but):
-            if pattern.startswith("/") or ".." in pattern.split("/") or set(pattern) <= set("*/"):
-                raise RefusedError(f"{path.name}: {pattern!r} leads out of site-packages, or names all of it")
-    return rules
-
-
-def found(top: Path, patterns: Iterable[str]) -> list[Path]:
-    """What the patterns name, in a fixed order; what wheels say of themselves apart."""
-    every = {path for pattern in patterns for path in top.glob(pattern)}
-    return sorted(path for path in every if ".dist-info" not in path.relative_to(top).parts[0])
-
-
-def say(done: str, rule: Rule, sizes: list[int]) -> None:
-    """A rule that finds nothing is worth a word: a newer release moved what it was for."""
-    print(f"{done}: {sum(sizes) / MB:.1f} MB of {len(sizes)} paths, {rule.why}", flush=True)
 
 
 def remove(path: Path) -> int:
@@ -147,7 +96,11 @@ def compile_file(cache: Path, source: Path) -> bool:
             return False
         half.replace(kept)
     compiled.parent.mkdir(exist_ok=True)
-    shutil.copyfile(kept, compiled)
+    compiled.unlink(missing_ok=True)
+    try:
+        compiled.hardlink_to(kept)
+    except OSError:  # not on the cache's disk
+        shutil.copyfile(kept, compiled)
     return new
 
 
@@ -208,5 +161,5 @@ def digest(path: Path) -> str:
 if __name__ == "__main__":
     try:
         main(Path(sys.argv[1]), sys.argv[2:])
-    except (RefusedError, OSError, tomllib.TOMLDecodeError) as error:
+    except (RefusedError, OSError) as error:
         sys.exit(f"slim: {error}")

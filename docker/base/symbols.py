@@ -1,4 +1,6 @@
-"""Takes the symbol table, which only a debugger reads, off a shared library whose builder left it there.
+"""Takes symbol tables, which only a debugger reads, off shared libraries whose builders left them there.
+
+`python symbols.py RULES…`, by the environment's own interpreter, does so where a `[[no_symbols]]` rule says.
 
 What `strip` would do, without binutils in the builder stage: the table and its strings are cut from the end of the
 file. What the loader reads lies before them and stays as it is, byte for byte; a file laid out otherwise is left alone.
@@ -7,9 +9,13 @@ file. What the loader reads lies before them and stays as it is, byte for byte; 
 from __future__ import annotations
 
 import struct
+import sys
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from rules import RefusedError, read, say
 
 MAGIC = b"\x7fELF\x02\x01"
 """ELF of 64 bits, little-endian."""
@@ -46,6 +52,12 @@ class Section:
     @property
     def link(self) -> int:
         return self.fields[6]
+
+
+def main(files: list[str]) -> None:
+    top = Path(sysconfig.get_paths()["purelib"])
+    for rule in (rule for name in files for rule in read(Path(name))["no_symbols"]):
+        say("symbols taken off", rule, [take_off(path) for path in rule.matches(top) if not path.is_symlink()])
 
 
 def take_off(path: Path) -> int:
@@ -90,3 +102,10 @@ def table(file: IO[bytes], entry: struct.Struct, start: int, count: int) -> list
 
 def moved(section: Section, start: int) -> Section:
     return Section((*section.fields[:4], start, *section.fields[5:]))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (RefusedError, OSError) as error:
+        sys.exit(f"symbols: {error}")

@@ -45,11 +45,10 @@ def open_engine(kind: EngineKind, project: Project) -> Engine:
     """An engine, ready to prepare toolchains; EngineError where it is down."""
     from portwright.packages import read_settings
 
-    settings = read_settings()
     if kind == "docker":
         from portwright.engines.docker import DockerEngine
 
-        return DockerEngine(project.shared, project.artifacts / "docker", settings)
+        return DockerEngine(project.shared, project.artifacts / "docker", read_settings)
     from portwright.engines.venv import VenvEngine
 
-    return VenvEngine(project.shared, project.artifacts / "venvs", settings)
+    return VenvEngine(project.shared, project.artifacts / "venvs", read_settings())

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from portwright.errors import EngineError
 
@@ -46,7 +47,7 @@ def docker_answers() -> tuple[bool, str]:
     """Whether an engine answers within two seconds, and what it is or why not."""
     host = engine_host()
     try:
-        version = _unix_version(host.removeprefix(UNIX)) if host.startswith(UNIX) else _sdk_version(host)
+        version = unix_version(host) if host.startswith(UNIX) else _sdk_version(host)
     except EngineError as error:
         return False, error.why or error.message
     return True, f"Docker {version} at {host}"
@@ -106,12 +107,27 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _unix_version(path: str) -> str:
+def labelled_images(host: str, label: str) -> list[dict[str, Any]]:
+    """Images with a label, as the engine lists them, from one on a Unix socket and without the SDK."""
+    found = _unix_get(host.removeprefix(UNIX), "/images/json?filters=" + quote(json.dumps({"label": [label]})))
+    return [image for image in found if isinstance(image, dict)]
+
+
+def unix_version(host: str) -> str:
+    """The version of an engine on a Unix socket, without the SDK; EngineError where none answers."""
+    try:
+        return str(_unix_get(host.removeprefix(UNIX), "/version")["Version"])
+    except (KeyError, TypeError) as error:
+        raise _down(host, error) from None
+
+
+def _unix_get(path: str, what: str) -> Any:
+    """What an engine says, read as JSON; EngineError where it says none."""
     with contextlib.closing(_UnixConnection(path)) as connection:
         try:
-            connection.request("GET", "/version")
-            return str(json.loads(connection.getresponse().read())["Version"])
-        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+            connection.request("GET", what)
+            return json.loads(connection.getresponse().read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
             raise _down(UNIX + path, error) from None
 
 

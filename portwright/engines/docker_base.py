@@ -32,6 +32,8 @@ INSTALL_HINT = "apt-get install mmdebstrap, or"
 FAILED_HINT = "the log says why; mmdebstrap needs root, or user namespaces (apt-get install uidmap); or"
 NO_TRACES = 'rm -rf "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d "$1"/etc/apt/apt.conf.d/99mmdebstrap'
 """A hook: the base must not say which mirror it came from."""
+COMPILE = "python3 -m compileall -q -x /test/ --invalidation-mode unchecked-hash"
+"""Bytecode without a time in it: the same at every bootstrap."""
 UNREACHABLE = (500, 502, 503, 504)
 STANDS_IN = "no base from the registry ({}): a bootstrapped one stands in for it, and the next run asks again"
 REFUSED = ("unauthorized", "denied", "manifest unknown", "not found", "no space left")
@@ -51,7 +53,17 @@ class BootstrapSpec(StrictModel):
     variant: str
     packages: tuple[str, ...]
     exclude: tuple[str, ...]
+    bytecode: tuple[str, ...]
+    """Folders whose Python modules are compiled: Debian does so only where the whole of Python is installed."""
+    empty: tuple[str, ...]
+    """Files that are made where they are missing, with nothing in them."""
     source_date_epoch: int
+
+    @property
+    def hooks(self) -> tuple[str, ...]:
+        """What is done to the root file system before it is packed."""
+        compiled = (f'PYTHONHASHSEED=0 chroot "$1" {COMPILE} {folder}' for folder in self.bytecode)
+        return (NO_TRACES, *compiled, *(f': >> "$1"{file}' for file in self.empty))
 
 
 class BaseSpec(StrictModel):
@@ -168,7 +180,7 @@ def _bootstrap(client: docker.DockerClient, spec: BootstrapSpec, tag: str, repor
             f"--variant={spec.variant}",
             f"--include={','.join(spec.packages)}",
             *(f"--dpkgopt=path-exclude={pattern}" for pattern in spec.exclude),
-            f"--customize-hook={NO_TRACES}",
+            *(f"--customize-hook={hook}" for hook in spec.hooks),
             spec.suite,
             str(tar),
             # Without a mirror of this machine, mmdebstrap has its own.

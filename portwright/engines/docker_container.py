@@ -60,8 +60,8 @@ class End:
     out_of_memory: bool
 
 
-def container_options(job: Job, exchange: Exchange, limits: Limits, settings: PackageSettings) -> dict[str, Any]:
-    """Everything is denied but what this stage needs."""
+def container_options(job: Job, exchange: Exchange, limits: Limits, settings: PackageSettings | None) -> dict[str, Any]:
+    """Everything is denied but what this stage needs. `settings` are those of a stage with network."""
     return {
         "command": ["python", "-m", "stagelib", f"{exchange.call}/call.json"],
         "name": f"portwright-{slug(job.label)}-{secrets.token_hex(4)}",
@@ -157,11 +157,11 @@ def _granted(job: Job, limits: Limits) -> dict[str, int]:
     return shares | ({"mem_reservation": min(job.memory, limits.memory)} if job.memory else {})
 
 
-def _environment(job: Job, exchange: Exchange, settings: PackageSettings) -> dict[str, str]:
+def _environment(job: Job, exchange: Exchange, settings: PackageSettings | None) -> dict[str, str]:
     scratch = exchange.paths.scratch
     environment = {"PYTHONPATH": exchange.stage_library, "HOME": scratch, "TMPDIR": scratch, "LANG": "C.UTF-8"}
     environment |= job_environment(job) | device_environment(job.access)
-    if not job.network:
+    if not job.network or settings is None:
         return {**environment, "HF_HUB_OFFLINE": "1"}
     passed = network_environment(settings)
     if exchange.certificate:

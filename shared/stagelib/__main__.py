@@ -16,7 +16,6 @@ import platform
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -61,6 +60,8 @@ def _run(spec: Mapping[str, Any], events: IO[str]) -> dict[str, Any]:
     except StageError as error:
         return {"ok": False, "kind": error.kind, "message": error.message, "hint": error.hint}
     except Exception as error:  # noqa: BLE001 - the top of the process: the host prints the line, the log the traceback
+        import traceback
+
         with contextlib.suppress(OSError):  # the log's disk may be the full one
             traceback.print_exc()
         return {"ok": False, "kind": "stage", "message": f"{type(error).__name__}: {error}", "hint": ""}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
+import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ TELLING_FLAGS = frozenset(
         "sve2",
     ]
 )
+_INFO = ".dist-info"
 _CPUINFO = Path("/proc/cpuinfo")
 _GOVERNOR = "/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor"
 
@@ -117,13 +119,23 @@ def load_average() -> list[float] | None:
 
 def versions(names: Iterable[str]) -> dict[str, str]:
     """Versions of the distributions that are installed; others go by another name here (onnxruntime-directml, say)."""
+    # As their folders say it. importlib.metadata would be half of what a stage's process imports before it begins.
+    wanted = {_normal(name): name for name in sorted(names)}
     found: dict[str, str] = {}
-    for name in sorted(names):
+    for folder in sys.path:
         try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+            entries = sorted(path.name for path in Path(folder or ".").iterdir())
+        except OSError:  # an archive, or not there
             continue
-    return found
+        for name, _, version in (entry[: -len(_INFO)].partition("-") for entry in entries if entry.endswith(_INFO)):
+            if _normal(name) in wanted:
+                found.setdefault(wanted[_normal(name)], version)
+    return dict(sorted(found.items()))
+
+
+def _normal(name: str) -> str:
+    """A distribution's name as the package index compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def parse_cpuinfo(text: str) -> Mapping[str, str]:

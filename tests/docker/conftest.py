@@ -124,7 +124,7 @@ def shared(tmp_path: Path) -> Path:
 @pytest.fixture
 def engine(docker_engine: None, shared: Path, tmp_path: Path, ort: Toolchain) -> Iterator[DockerEngine]:
     assert docker_engine is None
-    opened = DockerEngine(shared, tmp_path / "docker", read_settings())
+    opened = DockerEngine(shared, tmp_path / "docker", read_settings)
     opened.prepare(ort, lambda _: None)
     yield opened
     opened.close()

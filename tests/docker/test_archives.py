@@ -52,9 +52,8 @@ def engine(docker_engine: None, shared: Path, tmp_path: Path) -> Iterator[Docker
     """An engine whose package index can't be reached: whatever is built here is built without one."""
     assert docker_engine is None
     (shared / "stagelib" / "stages" / "see.py").write_text(SEE)
-    opened = DockerEngine(
-        shared, tmp_path / "docker-logs", replace(UNREACHABLE, certificate=read_settings().certificate)
-    )
+    settings = replace(UNREACHABLE, certificate=read_settings().certificate)
+    opened = DockerEngine(shared, tmp_path / "docker-logs", lambda: settings)
     yield opened
     opened.close()
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import json
+import struct
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from portwright.engines.buildkit import EPOCH
 from portwright.engines.docker import DockerEngine
 from portwright.engines.docker_base import ensure_base
 from portwright.engines.docker_image import find_image
 from portwright.errors import EngineError
-from portwright.toolchain import BASE_VARIABLE, Toolchain
+from portwright.project import this_project
+from portwright.toolchain import BASE_VARIABLE, Toolchain, load_toolchains
 
 pytestmark = pytest.mark.docker
 
@@ -23,10 +29,24 @@ def base(engine: DockerEngine, ort: Toolchain, tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_base_does_not_say_where_it_came_from(engine: DockerEngine, base: str) -> None:
-    container = engine._client.containers.create(base, ["true"])
+    assert b"sources.list" not in exported(engine, base)
+
+
+def test_the_base_brings_bytecode_that_no_container_could_keep(engine: DockerEngine, base: str) -> None:
+    with tarfile.open(fileobj=io.BytesIO(exported(engine, base))) as tar:
+        files = {member.name: member for member in tar if member.isfile()}
+        compiled = tar.extractfile("usr/lib/python3.11/json/__pycache__/decoder.cpython-311.pyc")
+        assert compiled is not None
+        assert struct.unpack("<I", compiled.read(8)[4:]) == (1,), "an unchecked hash: no time in it"
+    assert [files[f"etc/{name}"].size for name in ("hosts", "resolv.conf")] == [0, 0]
+
+
+def exported(engine: DockerEngine, image: str) -> bytes:
+    """All files of an image, as a tar."""
+    container = engine._client.containers.create(image, ["true"])
     try:
         blocks: Any = container.export()  # bytes, whatever the stubs say
-        assert b"sources.list" not in b"".join(blocks)
+        return b"".join(blocks)
     finally:
         container.remove()
 
@@ -36,6 +56,23 @@ def test_an_image_is_its_base_and_one_layer(engine: DockerEngine, ort: Toolchain
     assert image is not None
     layers = engine._client.images.get(image).attrs["RootFS"]["Layers"]
     assert layers[:-1] == engine._client.images.get(base).attrs["RootFS"]["Layers"]
+
+
+@pytest.mark.usefixtures("base")
+@pytest.mark.parametrize("name", ["ort", "trt"])
+def test_a_layer_holds_the_environment_and_one_time(engine: DockerEngine, tmp_path: Path, name: str) -> None:
+    image = find_image(engine._client, load_toolchains(this_project().docker)[name])
+    if image is None:
+        pytest.skip(f"the image of {name} isn't built here")
+    with (tmp_path / "image.tar").open("wb") as file:
+        file.writelines(engine._client.images.get(image).save())
+    with tarfile.open(tmp_path / "image.tar") as tar:
+        listed = tar.extractfile("manifest.json")
+        assert listed is not None
+        layer = tar.extractfile(json.load(listed)[0]["Layers"][-1])
+        with tarfile.open(fileobj=layer) as members:
+            found = [(member.name.split("/")[0], member.mtime) for member in members]
+    assert set(found) == {("opt", EPOCH)}
 
 
 def test_an_image_on_another_base_is_not_the_one_asked_for(

@@ -18,6 +18,7 @@ import pytest
 
 from portwright.engines.base import Event, Job
 from portwright.engines.docker import DockerEngine
+from portwright.engines.docker_api import UNIX, engine_host
 from portwright.engines.docker_owner import OWNER_LABEL, reap
 from portwright.errors import DataError, EngineError, InterruptedRunError, PortwrightError, StageFailedError
 from portwright.packages import PackageSettings, read_settings
@@ -118,7 +119,7 @@ def test_a_stage_that_fails(
 
 
 def test_a_stage_that_runs_out_of_memory(engine: DockerEngine, ort: Toolchain, job: Job) -> None:
-    engine._memory = 256 << 20
+    engine._connected = replace(engine._connection(), memory=256 << 20)
     with pytest.raises(StageFailedError, match=r"ran out of memory(.|\n)*0.3 GB"):
         engine.run(ort, replace(job, stage="eater"), ignore)
     assert ours() == []
@@ -176,7 +177,7 @@ shared, folder = Path(sys.argv[1]), Path(sys.argv[2])
 (folder / "output").mkdir(parents=True)
 ort = load_toolchains(this_project().docker)["ort"]
 job = Job(stage="sleeper", params={}, inputs={}, output=folder / "output", log=folder / "log", label="t/sleeper")
-DockerEngine(shared, folder, read_settings()).run(ort, job, lambda _: print("started", flush=True))
+DockerEngine(shared, folder, read_settings).run(ort, job, lambda _: print("started", flush=True))
 """
 
 
@@ -209,6 +210,20 @@ def test_an_image_that_is_there_is_not_built(engine: DockerEngine, ort: Toolchai
     started = time.monotonic()
     assert engine.prepare(ort, ignore) is False
     assert time.monotonic() - started < 30
+
+
+@pytest.mark.usefixtures("engine")
+def test_nothing_to_build_takes_no_sdk_and_no_settings(ort: Toolchain, shared: Path, tmp_path: Path) -> None:
+    if not engine_host().startswith(UNIX):
+        pytest.skip("only an engine on a Unix socket is asked without the SDK")
+
+    def settings() -> PackageSettings:
+        raise AssertionError("pip was asked")
+
+    opened = DockerEngine(shared, tmp_path / "docker", settings)
+    assert opened.prepare(ort, ignore) is False
+    assert opened._connected is None
+    opened.close()
 
 
 @pytest.mark.usefixtures("engine")
@@ -250,6 +265,6 @@ def test_a_build_that_fails_says_where(engine: DockerEngine, ort: Toolchain, tmp
 def test_an_engine_that_is_down(monkeypatch: pytest.MonkeyPatch, shared: Path, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
     with pytest.raises(EngineError) as caught:
-        DockerEngine(shared, tmp_path, PackageSettings())
+        DockerEngine(shared, tmp_path, PackageSettings)
     assert f"{tmp_path}/nothing.sock" in str(caught.value)
     assert "--engine=venv" in str(caught.value)

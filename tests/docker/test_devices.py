@@ -113,7 +113,7 @@ def test_an_engine_elsewhere_has_no_device_of_this_machine(look: Any, monkeypatc
 
 def test_gpus_that_the_engine_can_not_give_are_refused(engine: DockerEngine) -> None:
     gpus = Access(name="gpu", title="a GPU", system="linux", gpus="nvidia")
-    if engine._gpus is not None:
+    if engine._connection().gpus is not None:
         engine.admit(gpus)
         return
     with pytest.raises(EngineError, match="nvidia-container-toolkit"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -107,7 +108,7 @@ def test_a_fetch_fills_the_callers_cache(
     monkeypatch.setenv("HF_ENDPOINT", "https://hub.example")
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    engine._settings = PackageSettings(certificate=certificate)
+    engine._settings = functools.cache(lambda: PackageSettings(certificate=certificate))
     (tmp_path / "my texts.jsonl").write_text("{}")
     fetch = replace(job, stage="fetcher", inputs={"local": tmp_path / "my texts.jsonl"}, network=True, hub_cache=home)
     outcome = engine.run(ort, fetch, ignore)
@@ -147,20 +148,21 @@ def test_a_certificate_bundle_may_be_a_link(
     engine: DockerEngine = request.getfixturevalue(where)
     (tmp_path / "bundle").write_text("authority")
     (tmp_path / "ca.pem").symlink_to("bundle")
-    engine._settings = PackageSettings(certificate=tmp_path / "ca.pem")
+    engine._settings = functools.cache(lambda: PackageSettings(certificate=tmp_path / "ca.pem"))
     assert engine.run(ort, replace(job, stage="fetcher", network=True), ignore).facts["certificate"] == "authority"
 
 
 def test_what_other_machines_left_is_removed_after_its_time(
     engine: DockerEngine, client: docker.DockerClient, ort: Toolchain
 ) -> None:
+    own = engine._client  # which removes such things itself when it connects
     image = find_image(client, ort)
     assert image is not None
     young = client.containers.create(image, ["true"], labels={**labels(60.0), **ELSEWHERE})
     old = client.containers.create(image, ["true"], labels={**labels(-3600.0), **ELSEWHERE})
     gone = client.volumes.create(labels={**labels(-3600.0), **ELSEWHERE})
     try:
-        assert reap(engine._client) == 2
+        assert reap(own) == 2
         assert left(client) == [young.name]
         assert old.name != gone.name
     finally:

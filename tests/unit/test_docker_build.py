@@ -16,6 +16,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
+from portwright.digests import DigestMemory
 from portwright.engines import docker_image
 from portwright.engines.buildkit import _records, build_context, trace_texts
 from portwright.engines.docker_api import engine_host
@@ -80,8 +81,8 @@ def test_settings_name_no_folder_of_this_machine(tmp_path: Path) -> None:
     text = settings_file(settings, with_wheels=True)
     assert "export UV_DEFAULT_INDEX='https://index.example/simple?a=$HOME'\n" in text
     assert "UV_INDEX=https://extra.example/simple\n" in text
-    assert "UV_FIND_LINKS=https://wheels.example/page,/local/wheels\n" in text
-    assert "SSL_CERT_FILE=/context/ca.crt\n" in text
+    assert "UV_FIND_LINKS=https://wheels.example/page,/tmp/local/wheels\n" in text
+    assert "SSL_CERT_FILE=/tmp/context/ca.crt\n" in text
     assert str(tmp_path) not in text
     assert "somewhere" not in text
 
@@ -107,7 +108,7 @@ def test_only_wheels_that_the_lock_names_are_taken(tmp_path: Path) -> None:
         f"my-torch==2.0+cpu --hash=sha256:{hashes[0]}\nother-thing==1.0 --hash=sha256:{hashes[1]}\n"
     )
     settings = PackageSettings(find_links=(str(flat),), extra_indexes=(f"file://{index}",))
-    assert local_wheels(Toolchain("t", folder), settings) == [wanted, linked]
+    assert local_wheels(Toolchain("t", folder), settings, DigestMemory(tmp_path / "digests")) == [wanted, linked]
 
 
 def test_a_wheel_that_is_a_link_is_sent_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,8 +116,10 @@ def test_a_wheel_that_is_a_link_is_sent_itself(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "a-1.0-py3-none-any.whl").symlink_to("store")
     sent: list[bytes] = []
     monkeypatch.setattr(docker_image, "import_tar", lambda _, blocks, __: sent.extend(blocks))
-    client: Any = SimpleNamespace(images=SimpleNamespace(list=lambda **_: []))
-    assert docker_image._wheels_image(client, [tmp_path / "a-1.0-py3-none-any.whl"])
+    client: Any = SimpleNamespace(api=SimpleNamespace(images=lambda **_: []))
+    assert docker_image._mounted(
+        client, "wheels", [tmp_path / "a-1.0-py3-none-any.whl"], DigestMemory(tmp_path / "digests")
+    )
     with tarfile.open(fileobj=io.BytesIO(b"".join(sent))) as tar:
         content = tar.extractfile("wheels/a-1.0-py3-none-any.whl")
         assert content is not None

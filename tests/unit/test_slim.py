@@ -1,4 +1,4 @@
-"""docker/base/slim.py: what may be left out of an image, and what stays whatever a rule says."""
+"""docker/base: what may be left out of an image, and what stays whatever a rule says."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
+rules_of: Any = load("rules")
 symbols: Any = load("symbols")
 slim: Any = load("slim")
 
@@ -87,6 +88,12 @@ def test_all_is_compiled_but_what_a_rule_names(packages: Path, tmp_path: Path) -
     assert struct.unpack("<I", made.read_bytes()[4:8]) == (1,), "an unchecked hash: no time in it"
 
 
+def test_bytecode_is_the_caches_own_file_by_another_name(packages: Path, tmp_path: Path) -> None:
+    slim.main(tmp_path / "cache", [])
+    [made] = (packages / "a" / "__pycache__").iterdir()
+    assert any(made.samefile(kept) for kept in (tmp_path / "cache").iterdir())
+
+
 def test_what_an_earlier_build_compiled_is_taken_and_an_edit_is_not(
     packages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,12 +145,13 @@ def test_a_build_that_differs_in_a_few_pages_is_kept_once(packages: Path, tmp_pa
         ('[[leave_out]]\nwhy = "x"\npaths = ["a/../../b"]\n', "leads out of site-packages"),
         ('[[leave_out]]\nwhy = "x"\npaths = ["**/*"]\n', "names all of it"),
         ('[[leave_out]]\npaths = ["a"]\n', "why"),
+        ("no TOML", "slim.toml: "),
         ('[[remove]]\nwhy = "x"\npaths = ["a"]\n', "remove is no kind of rule"),
     ],
 )
 def test_a_rule_that_can_not_be_meant_so_is_refused(packages: Path, tmp_path: Path, text: str, words: str) -> None:
     before = files(packages)
-    with pytest.raises(slim.RefusedError, match=words):
+    with pytest.raises(rules_of.RefusedError, match=words):
         slim.main(tmp_path / "cache", [rules(tmp_path, text)])
     assert files(packages) == before
 
@@ -154,7 +162,7 @@ def test_the_rules_of_every_toolchain_are_read_and_enter_its_digest(tmp_path: Pa
     for toolchain in load_toolchains(docker).values():
         for place, path in toolchain.slimmer.items():
             assert path.is_file()
-            assert not place.endswith(".toml") or slim.read(path)
+            assert not place.endswith(".toml") or rules_of.read(path)
         before = toolchain.digest("docker")
         with (toolchain.folder / "slim.toml").open("a") as file:
             file.write("# changed\n")
@@ -198,6 +206,15 @@ def test_symbols_go_and_what_is_loaded_stays(tmp_path: Path) -> None:
     names = found[fields[13]]
     assert after[names.start : names.start + names.size].split(b"\0")[1] == b".text"
     assert symbols.take_off(path) == 0, "there are none any more"
+
+
+def test_symbols_go_where_a_rule_says(packages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("1.so", "2.so"):
+        (packages / "b" / name).write_bytes(elf(b"t" * 1000))
+    symbols.main([rules(tmp_path, '[[no_symbols]]\nwhy = "large"\npaths = ["b/1.so"]\n')])
+    one, two = (len((packages / "b" / name).read_bytes()) for name in ("1.so", "2.so"))
+    assert one < two == len(elf(b"t" * 1000))
+    assert "symbols taken off: 0.0 MB of 1 paths, large" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
