@@ -1,4 +1,5 @@
-"""A thousand recipes a target, planned: in one process of its own, so that its memory is its own."""
+"""A thousand recipes a target, planned in a process of its own, so that its memory is its own; and a store of a hundred
+thousand artifacts, looked up in and cleaned."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks import many_artifacts
 from benchmarks.figures import Figure, markdown
 from benchmarks.processes import own_peak_bytes, succeeded, timed
 from portwright.digests import DigestMemory
@@ -32,6 +34,7 @@ def figures(repeats: int) -> Iterator[Figure]:
     note = f"{found[0]['calls']:,} different stage calls"
     yield Figure(name=what, unit="s", ours=[item["seconds"] for item in found], limit=PLAN_S, note=note)
     yield Figure(name=f"{what}, memory", unit="MB", ours=[item["mb"] for item in found], limit=PLAN_MB)
+    yield from many_artifacts.figures(repeats)
 
 
 def variants(recipe: Recipe, count: int) -> Iterator[Recipe]:

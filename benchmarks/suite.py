@@ -126,7 +126,7 @@ def _real(given: Options) -> Path:
 
 PARTS = {
     "startup": Part(about="what a command costs before it does anything", command=_startup),
-    "scale": Part(about="a thousand recipes a target, planned", command=_scale),
+    "scale": Part(about="a thousand recipes a target, planned; a hundred thousand artifacts", command=_scale),
     "images": Part(about="sizes, builds and containers", command=_images),
     "nncf": Part(about="OpenVINO's quantization beside NNCF's own call", command=_nncf),
     "qdq": Part(about="QDQ quantization beside ONNX Runtime's own call", command=_qdq),
