@@ -15,6 +15,7 @@ from portwright.packages import read_settings
 from portwright.project import this_project
 from portwright.toolchain import load_toolchains
 from support.commands import Portwright
+from support.seeds import Seeds
 
 # A shell's background jobs ignore SIGINT, and so would every command that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,9 +26,23 @@ REQUIRE_DOCKER = "PORTWRIGHT_REQUIRE_DOCKER"
 
 
 @pytest.fixture(scope="session")
-def venvs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the whole test session."""
+    folder = tmp_path_factory.getbasetemp() / "session"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def venvs(session_folder: Path) -> Path:
     """Virtual environments that all scenarios share: making them is tested once, not in each."""
-    return tmp_path_factory.mktemp("session") / "venvs"
+    return session_folder / "venvs"
+
+
+@pytest.fixture(scope="session")
+def seeds(session_folder: Path, venvs: Path, texts: Path) -> Seeds:
+    """Exports for the scenarios whose point is not the export."""
+    return Seeds(session_folder / "seeds", venvs, texts)
 
 
 @pytest.fixture(scope="session")
