@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from support.checkout import brief_checkout
 from support.commands import ROOT, Portwright, read_json
+from support.seeds import Seeds
 
 QDQ_PATH = ROOT / "targets" / "cpu" / "recipes" / "bert-base-portuguese-cased_qdq_cpu.json"
 CASES: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
@@ -70,7 +72,9 @@ def test_a_host_volume_that_can_not_be_written(tmp_path: Path, texts: Path) -> N
 
 
 @pytest.mark.scenario
-def test_one_recipes_failure_does_not_stop_the_others(portwright: Portwright, tmp_path: Path) -> None:
+def test_one_recipes_failure_does_not_stop_the_others(portwright: Portwright, seeds: Seeds, tmp_path: Path) -> None:
+    checkout = brief_checkout(tmp_path / "checkout", portwright)
+    seeds.hand_on(checkout, "synthetic:bert-tiny", 17)
     recipe = read_json(QDQ_PATH)
     assert recipe["name"]
     few = tmp_path / "few.jsonl"
@@ -78,7 +82,7 @@ def test_one_recipes_failure_does_not_stop_the_others(portwright: Portwright, tm
         "".join(json.dumps({"premise": line, "hypothesis": "", "label": 0}) + "\n" for line in ("a b", "c d"))
     )
     arguments = ("run", "--target=cpu,openvino", "--model=synthetic:bert-tiny", f"--data={few}", "--engine=venv")
-    done = portwright.run(*arguments)
+    done = checkout.run(*arguments)
     assert done.code == 2, done.text
     assert "text" in done.err
-    assert portwright.result("synthetic-bert-tiny-seed-0", recipe["name"])["target"] == "cpu"
+    assert checkout.result("synthetic-bert-tiny-seed-0", recipe["name"])["target"] == "cpu"

@@ -17,30 +17,39 @@ from portwright.errors import GateError, UsageError
 from portwright.project import ARTIFACTS_VARIABLE, Project
 from portwright.readback import markdown, read_result
 from stagelib.digests import digest_files
+from support.checkout import EVERY_PASS, brief_checkout
 from support.commands import ROOT, Portwright
+from support.seeds import Seeds
 
 pytestmark = pytest.mark.scenario
 RECIPE = "bert-base-portuguese-cased_fp32_cpu"
 TIMEOUT_S = 600
+FEW = 72
 
 
 @pytest.fixture(scope="module")
-def volume(tmp_path_factory: pytest.TempPathFactory, venvs: Path, minilm: Path, texts: Path) -> Path:
-    """A host volume with a passed run."""
+def checkout(
+    tmp_path_factory: pytest.TempPathFactory, venvs: Path, seeds: Seeds, minilm: Path, texts: Path
+) -> Portwright:
+    """A checkout that measures briefly, and a host volume with a passed run."""
     artifacts = tmp_path_factory.mktemp("artifacts")
     venvs.mkdir(parents=True, exist_ok=True)
     (artifacts / "venvs").symlink_to(venvs)
-    options = ("--target=cpu", f"--recipe={RECIPE}", f"--model={minilm}", f"--data={texts}", "--engine=venv")
-    done = Portwright(artifacts).run("run", *options)
+    copy = brief_checkout(tmp_path_factory.mktemp("bundle") / "checkout", Portwright(artifacts), EVERY_PASS)
+    seeds.hand_on(copy, minilm, 17)
+    few = copy.root / "few.jsonl"  # too few for accuracy, which no bundle holds
+    few.write_text("".join(texts.read_text().splitlines(keepends=True)[:FEW]))
+    options = ("--target=cpu", f"--recipe={RECIPE}", f"--model={minilm}", f"--data={few}", "--engine=venv")
+    done = copy.run("run", *options)
     assert done.code == 0, done.text
-    return artifacts
+    return copy
 
 
 @pytest.fixture
-def packed(volume: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def packed(checkout: Portwright, monkeypatch: pytest.MonkeyPatch) -> Project:
     """The checkout, on that volume."""
-    monkeypatch.setenv(ARTIFACTS_VARIABLE, str(volume))
-    return Project(ROOT)
+    monkeypatch.setenv(ARTIFACTS_VARIABLE, str(checkout.artifacts))
+    return Project(checkout.root)
 
 
 def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from support.checkout import copy_checkout
+from support.checkout import BRIEF, copy_checkout
 from support.commands import ROOT, Portwright, read_json
+from support.seeds import Seeds
 
 # A stage as anybody may add one: it doubles the scales of one product's weights, and says nothing about it.
 DAMAGE = """
@@ -45,14 +46,15 @@ LAYER = "layer.3/attention/output/dense"
 
 
 @pytest.mark.scenario
-def test_one_layers_scales_doubled(portwright: Portwright, tmp_path: Path, minilm: Path, texts: Path) -> None:
+def test_one_layers_scales_doubled(
+    portwright: Portwright, seeds: Seeds, tmp_path: Path, minilm: Path, texts: Path
+) -> None:
+    seeds.hand_on(portwright, minilm, 17)
     checkout = copy_checkout(tmp_path / "checkout", portwright)
     (checkout.root / "shared" / "stagelib" / "stages" / "damage.py").write_text(DAMAGE)
     recipe = read_json(ROOT / "targets" / "cpu" / "recipes" / "bert-base-portuguese-cased_qdq_cpu.json")
-    recipe |= {
-        "name": "damaged",
-        "benchmark": {"min_runs": 5, "min_seconds": 0.1, "sustained_seconds": 0, "search_seconds": 0},
-    }
+    recipe |= {"name": "damaged", "benchmark": BRIEF}
+    del recipe["accuracy"], recipe["gates"]["accuracy"]
     recipe["stages"].append({"stage": "damage", "layer": LAYER})
     path = tmp_path / "damaged.json"
     path.write_text(json.dumps(recipe))
@@ -68,13 +70,13 @@ def test_one_layers_scales_doubled(portwright: Portwright, tmp_path: Path, minil
 
 
 @pytest.mark.scenario
-def test_too_few_samples_certify_nothing(portwright: Portwright, tmp_path: Path, minilm: Path, texts: Path) -> None:
+def test_too_few_samples_certify_nothing(
+    portwright: Portwright, seeds: Seeds, tmp_path: Path, minilm: Path, texts: Path
+) -> None:
     """Eight pairs without a single difference are no proof of half a point."""
+    seeds.hand_on(portwright, minilm, 17)
     recipe = read_json(ROOT / "targets" / "cpu" / "recipes" / "bert-base-portuguese-cased_fp32_cpu.json")
-    recipe |= {
-        "name": "few",
-        "benchmark": {"min_runs": 5, "min_seconds": 0.1, "sustained_seconds": 0, "search_seconds": 0},
-    }
+    recipe |= {"name": "few", "benchmark": BRIEF}
     recipe["accuracy"] |= {"train_samples": 60, "samples": 8}
     recipe["gates"]["accuracy"] = {"max_drop": 0.005}
     path = tmp_path / "few.json"

@@ -12,6 +12,7 @@ import pytest
 
 from portwright.project import this_project
 from stagelib.modelinfo import ModelInfo
+from support.seeds import Seeds
 from support.stage_call import Finished, Stages
 
 pytestmark = pytest.mark.scenario
@@ -78,14 +79,13 @@ onnxfiles.save(model, target, "fp32")
 
 @pytest.fixture(scope="module")
 def prepared(
-    toolchain_python: Callable[[str], Path], minilm: Path, tmp_path_factory: pytest.TempPathFactory
+    toolchain_python: Callable[[str], Path], seeds: Seeds, minilm: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Stages, Path]:
     """The stages in `ort`, and a real model of fixed shape with its mask constant replaced."""
     root = tmp_path_factory.mktemp("dml")
-    exported = Stages(root / "exporter", toolchain_python("exporter")).run("export", {"opset": 20}, {"source": minilm})
     stages = Stages(root / "ort", toolchain_python("ort"))
     shape = {"batch_size": 1, "sequence_length": 128}
-    fixed = made(stages.run("fix_shape", shape, {"model": made(exported)}))
+    fixed = made(stages.run("fix_shape", shape, {"model": seeds.export(minilm, 20)}))
     return stages, made(stages.run("surgery", {"mask_value": -10000.0}, {"model": fixed}))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from portwright.project import this_project
+from support.seeds import Seeds
 from support.stage_call import Finished, Stages
 
 pytestmark = pytest.mark.scenario
@@ -57,11 +58,8 @@ def made(finished: Finished) -> Path:
 class Graphs:
     """A tiny BERT of random weights, as the stages before fp16 leave it; each stage in its own toolchain."""
 
-    def __init__(self, folder: Path, python: Callable[[str], Path]) -> None:
-        exporter, self.ort = Stages(folder / "exporter", python("exporter")), Stages(folder / "ort", python("ort"))
-        self.rtx = Stages(folder / "trt", python("trt"))
-        source = made(exporter.run("synthesize", {"architecture": "bert-tiny", "vocab_size": 4000}))
-        exported = made(exporter.run("export", {"opset": 17}, {"source": source}))
+    def __init__(self, folder: Path, python: Callable[[str], Path], exported: Path) -> None:
+        self.ort, self.rtx = Stages(folder / "ort", python("ort")), Stages(folder / "trt", python("trt"))
         shape = {"batch_size": 1, "sequence_length": 16}
         self.unmasked = made(self.ort.run("fix_shape", shape, {"model": exported}))
         surgery = {"mask_value": -10000.0, "matmul_add_to_gemm": True}
@@ -92,8 +90,8 @@ class Graphs:
 
 
 @pytest.fixture(scope="session")
-def graphs(tmp_path_factory: pytest.TempPathFactory, toolchain_python: Callable[[str], Path]) -> Graphs:
-    return Graphs(tmp_path_factory.mktemp("graphs"), toolchain_python)
+def graphs(tmp_path_factory: pytest.TempPathFactory, toolchain_python: Callable[[str], Path], seeds: Seeds) -> Graphs:
+    return Graphs(tmp_path_factory.mktemp("graphs"), toolchain_python, seeds.export("synthetic:bert-tiny", 17))
 
 
 def described(folder: Path) -> dict[str, Any]:

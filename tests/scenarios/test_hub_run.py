@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.checkout import EVERY_PASS
 from support.commands import ENGINES, ROOT, Finished, Portwright, read_json
 from support.hub_repos import DATASET, MODEL
 from support.stub_hub import StubHub
@@ -23,7 +24,7 @@ def recipe(tmp_path: Path) -> Path:
     value |= {
         "name": "hub",
         "model": {"source": MODEL},
-        "benchmark": {"min_runs": 5, "min_seconds": 0.1, "search_seconds": 0},
+        "benchmark": EVERY_PASS,
     }
     value["data"]["xnli"] |= {"dataset": DATASET, "revision": "main", "samples": 20}
     value["evaluation"]["samples"] = 5

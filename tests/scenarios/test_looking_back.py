@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from support.commands import ROOT, Finished, Portwright, read_json
+from support.seeds import Seeds
 
 QDQ = "looking"
 COARSE = "coarse"
@@ -41,7 +42,10 @@ def quantile(ordered: list[float], share: float) -> float:
 
 
 @pytest.mark.scenario
-def test_measured_twice_and_looked_back_on(portwright: Portwright, tmp_path: Path, minilm: Path, texts: Path) -> None:
+def test_measured_twice_and_looked_back_on(
+    portwright: Portwright, seeds: Seeds, tmp_path: Path, minilm: Path, texts: Path
+) -> None:
+    seeds.hand_on(portwright, minilm, 17)
     qdq = recipe(tmp_path, QDQ)
     stages = [*read_json(qdq)["stages"][:-1], {"stage": "quantize_qdq", "per_channel": False, "down_projections": True}]
     gates = {"similarity": {"mean": 0.1, "min": 0.1}, "placement": {"on": ["CPUExecutionProvider"]}}

@@ -14,7 +14,9 @@ from typing import Any
 import jsonschema
 import pytest
 
+from support.checkout import EVERY_PASS
 from support.commands import ENGINES, ROOT, Portwright, read_json
+from support.seeds import Seeds
 
 OPENVINO = "bert-base-portuguese-cased_context_ov_static"
 QDQ = "bert-base-portuguese-cased_qdq_cpu"
@@ -154,8 +156,9 @@ def check_session_settings(view: Path) -> None:
 
 @pytest.mark.scenario
 def test_a_changed_parameter_reruns_its_stage_and_what_follows(
-    portwright: Portwright, tmp_path: Path, texts: Path
+    portwright: Portwright, seeds: Seeds, tmp_path: Path, texts: Path
 ) -> None:
+    seeds.hand_on(portwright, "synthetic:bert-tiny", 17)
     recipe = small_recipe(tmp_path)
     run = (
         "run",
@@ -227,7 +230,10 @@ def test_an_interrupted_run_says_so(portwright: Portwright, tmp_path: Path, text
 
 
 @pytest.mark.scenario
-def test_a_gate_just_out_of_reach_fails_the_run(portwright: Portwright, tmp_path: Path, texts: Path) -> None:
+def test_a_gate_just_out_of_reach_fails_the_run(
+    portwright: Portwright, seeds: Seeds, tmp_path: Path, texts: Path
+) -> None:
+    seeds.hand_on(portwright, "synthetic:bert-tiny", 17)
     recipe = small_recipe(tmp_path, similarity={"mean": 1.0, "min": 1.0})
     run = (
         "run",
@@ -252,7 +258,7 @@ def test_a_gate_just_out_of_reach_fails_the_run(portwright: Portwright, tmp_path
 def small_recipe(folder: Path, **gates: Any) -> Path:
     """The QDQ recipe under another name, measured briefly."""
     recipe = read_json(ROOT / "targets" / "cpu" / "recipes" / f"{QDQ}.json")
-    recipe |= {"name": "small", "benchmark": {"min_runs": 5, "min_seconds": 0.2, "search_seconds": 0.2}}
+    recipe |= {"name": "small", "benchmark": EVERY_PASS}
     recipe["gates"]["similarity"] = {"mean": 0.5}
     recipe["gates"] |= gates
     path = folder / "small.json"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from support.checkout import copy_checkout
+from support.checkout import BRIEF, copy_checkout
 from support.commands import ROOT, Portwright, read_json
+from support.seeds import Seeds
 
 TARGET = """
 name = "throwaway"
@@ -41,7 +42,7 @@ def add_target(root: Path) -> None:
     recipe |= {
         "name": "throwaway_fp32",
         "target": "throwaway",
-        "benchmark": {"min_runs": 5, "min_seconds": 0.1, "search_seconds": 0},
+        "benchmark": BRIEF,
     }
     recipe["gates"]["placement"] = {"on": ["ThrowawayExecutionProvider"], "stand_in": ["CPUExecutionProvider"]}
     (folder / "recipes" / "throwaway_fp32.json").write_text(json.dumps(recipe))
@@ -56,7 +57,8 @@ def checkout(portwright: Portwright, tmp_path: Path) -> Portwright:
 
 
 @pytest.mark.scenario
-def test_a_target_is_added_by_adding_folders(checkout: Portwright, texts: Path) -> None:
+def test_a_target_is_added_by_adding_folders(checkout: Portwright, seeds: Seeds, texts: Path) -> None:
+    seeds.hand_on(checkout, "synthetic:bert-tiny", 17)
     listed = checkout.run("list")
     assert listed.code == 0, listed.text
     assert "Throwaway processor" in listed.out

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from support.commands import ENGINES, ROOT, Portwright, read_json
+from support.checkout import brief_checkout
+from support.commands import ENGINES, Portwright, read_json
+from support.seeds import Seeds
 
 DEFAULTS = {
     "qnn": "bert-base-portuguese-cased_qdq_qnn",
@@ -20,19 +22,24 @@ DEFAULTS = {
     "adreno": "bert-base-portuguese-cased_fp16_adreno",
     "ortgpu": "bert-base-portuguese-cased_fp16_ortgpu",
 }
-BRIEF = {"min_runs": 5, "min_seconds": 0.2, "sustained_seconds": 0, "search_seconds": 0}
 TARGETS = {"docker": tuple(DEFAULTS), "venv": ("qnn", "trt")}
 """All in images; of the environments two that say the most: the stages are the same."""
-FEW = 120
+FEW = 72
 """Rows of the data: enough for calibration and similarity; accuracy has a scenario of its own."""
 
 
-def brief(folder: Path, target: str, name: str, **changes: Any) -> Path:
-    """A recipe of the repository, measured briefly and without its accuracy."""
-    recipe = read_json(ROOT / "targets" / target / "recipes" / f"{name}.json")
+@pytest.fixture
+def checkout(portwright: Portwright, tmp_path: Path) -> Portwright:
+    """The repository's recipes, measured briefly: main_job has them as they are."""
+    return brief_checkout(tmp_path / "checkout", portwright)
+
+
+def without_accuracy(root: Path, target: str, name: str, **changes: Any) -> Path:
+    """A recipe of the checkout, from now on without its accuracy."""
+    path = root / "targets" / target / "recipes" / f"{name}.json"
+    recipe = read_json(path)
     del recipe["accuracy"], recipe["gates"]["accuracy"]
-    path = folder / f"{name}.json"
-    path.write_text(json.dumps(recipe | {"benchmark": BRIEF} | changes))
+    path.write_text(json.dumps(recipe | changes))
     return path
 
 
@@ -49,25 +56,27 @@ def judged_by(python: Path, code: str, folder: Path) -> Any:
 
 @pytest.mark.parametrize("engine", ENGINES, indirect=True)
 def test_every_target_makes_what_ships_and_labels_what_stood_in(
-    portwright: Portwright, engine: str, minilm: Path, texts: Path, tmp_path: Path
+    checkout: Portwright, engine: str, seeds: Seeds, minilm: Path, texts: Path, tmp_path: Path
 ) -> None:
     few = tmp_path / "few.jsonl"
     few.write_text("".join(texts.read_text().splitlines(keepends=True)[:FEW]))
+    if engine == "venv":  # in images the exports are made here
+        seeds.hand_on(checkout, minilm, 17, 20)
     run = ("run", f"--target={','.join(TARGETS[engine])}", f"--model={minilm}", f"--data={few}", f"--engine={engine}")
-    done = portwright.run(*run)
+    done = checkout.run(*run)
     assert done.code == 0, done.text
     recipes = {target: DEFAULTS[target] for target in TARGETS[engine]}
     for target, recipe in recipes.items():
-        result = portwright.result("minilm", recipe)
+        result = checkout.result("minilm", recipe)
         assert (result["target"], result["status"], result["executed_on"]) == (target, "passed", "cpu")
         assert gates(result)["placement"] is None
         assert f"{recipe}" in done.out
     assert "CPU stand-in" in done.out
-    check_qnn(portwright)
+    check_qnn(checkout)
     exports = {
         stage["key"]
         for recipe in recipes.values()
-        for stage in portwright.result("minilm", recipe)["stages"]
+        for stage in checkout.result("minilm", recipe)["stages"]
         if stage["name"] == "export"
     }
     # Opsets 17 and 20: once each, whatever the number of recipes.
@@ -111,8 +120,9 @@ print(json.dumps({"size": path.stat().st_size, "stamp": json.loads(Path(f"{path}
 
 @pytest.mark.scenario
 def test_the_better_recipes_lose_less(
-    portwright: Portwright, minilm: Path, texts: Path, tmp_path: Path, toolchain_python: Callable[[str], Path]
+    checkout: Portwright, seeds: Seeds, minilm: Path, texts: Path, toolchain_python: Callable[[str], Path]
 ) -> None:
+    seeds.hand_on(checkout, minilm, 17, 20)
     for target, name, least in (
         ("qnn", "bert-base-portuguese-cased_qdq_qnn_best", 0.998),
         ("vitisai", "bert-base-portuguese-cased_a16w8_amd", 0.998),
@@ -120,8 +130,8 @@ def test_the_better_recipes_lose_less(
         ("trt", "bert-base-portuguese-cased_trtrtx_best", 0.9999),
         ("dml", "bert-base-portuguese-cased_dml_best", 0.9999),
     ):
-        recipe = brief(tmp_path, target, name)
-        done = portwright.run(
+        recipe = without_accuracy(checkout.root, target, name)
+        done = checkout.run(
             "run",
             f"--target={target}",
             f"--recipe={recipe}",
@@ -130,16 +140,16 @@ def test_the_better_recipes_lose_less(
             "--engine=venv",
         )
         assert done.code == 0, done.text
-        result = portwright.result("minilm", name)
+        result = checkout.result("minilm", name)
         assert result["similarity"]["mean"] >= least
         # What only the vendor's own file can make is named, not passed over.
         assert (target in {"vitisai", "openvino"}) == bool(result["not_built"]) == ("not built: " in done.out)
-    contexts = judged_by(toolchain_python("ort"), CONTEXTS, view(portwright, "bert-base-portuguese-cased_qdq_qnn_best"))
+    contexts = judged_by(toolchain_python("ort"), CONTEXTS, view(checkout, "bert-base-portuguese-cased_qdq_qnn_best"))
     assert len(contexts) >= 3
     assert all(context["op"] == "EPContext" and context["size"] > 1_000_000 for context in contexts)
     assert all(any("compatibility" in key for key in context["metadata"]) for context in contexts)
     assert len({json.dumps(context["metadata"], sort_keys=True) for context in contexts}) == len(contexts)
-    engine = judged_by(toolchain_python("trt"), ENGINE, view(portwright, "bert-base-portuguese-cased_trtrtx_best"))
+    engine = judged_by(toolchain_python("trt"), ENGINE, view(checkout, "bert-base-portuguese-cased_trtrtx_best"))
     assert engine["size"] > 10_000_000
     assert engine["version"] in json.dumps(engine["stamp"])
 
@@ -149,17 +159,18 @@ def view(portwright: Portwright, recipe: str) -> Path:
 
 
 @pytest.mark.scenario
-def test_a_fallback_to_the_cpu_fails_the_run(portwright: Portwright, minilm: Path, texts: Path, tmp_path: Path) -> None:
+def test_a_fallback_to_the_cpu_fails_the_run(checkout: Portwright, seeds: Seeds, minilm: Path, texts: Path) -> None:
     """Hexagon takes no LayerNormalization whose scale has 16 bits: those nodes would run on the CPU, in silence."""
     name = "bert-base-portuguese-cased_qdq_qnn_best"
-    stages = read_json(ROOT / "targets" / "qnn" / "recipes" / f"{name}.json")["stages"]
+    seeds.hand_on(checkout, minilm, 20)
+    stages = read_json(checkout.root / "targets" / "qnn" / "recipes" / f"{name}.json")["stages"]
     del stages[4]["layer_norm_scale_type"]
     stages[5]["socs"] = ["60"]
-    recipe = brief(tmp_path, "qnn", name, stages=stages)
-    done = portwright.run(
+    recipe = without_accuracy(checkout.root, "qnn", name, stages=stages)
+    done = checkout.run(
         "run", "--target=qnn", f"--recipe={recipe}", f"--model={minilm}", f"--data={texts}", "--engine=venv"
     )
     assert done.code == 3, done.text
     assert "gate placement.compiled: silent CPU fallback: " in done.out
     assert "LayerNormalization" in done.out
-    assert (view(portwright, name) / "REJECTED.txt").is_file()
+    assert (view(checkout, name) / "REJECTED.txt").is_file()

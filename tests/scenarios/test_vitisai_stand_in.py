@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from portwright.project import this_project
+from support.seeds import Seeds
 from support.stage_call import Stages
 
 pytestmark = pytest.mark.scenario
@@ -57,11 +58,13 @@ class InferenceSession:
 
 
 @pytest.fixture(scope="module")
-def fp32(toolchain_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory, minilm: Path) -> Path:
+def fp32(
+    toolchain_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory, seeds: Seeds, minilm: Path
+) -> Path:
     """A real model, exported and of fixed shape."""
     stages = Stages(tmp_path_factory.mktemp("fp32"), toolchain_python("exporter"))
-    exported = stages.run("export", {"opset": 17}, {"source": minilm}).output
-    return stages.run("fix_shape", {"batch_size": 1, "sequence_length": 128}, {"model": exported}).output
+    shape = {"batch_size": 1, "sequence_length": 128}
+    return stages.run("fix_shape", shape, {"model": seeds.export(minilm, 17)}).output
 
 
 @pytest.fixture
