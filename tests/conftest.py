@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from portwright.project import this_project
 from portwright.toolchain import load_toolchains
 from support.commands import Portwright
 from support.seeds import Seeds
+from support.sharing import ENGINE, scheduler, scope
 
 # A shell's background jobs ignore SIGINT, and so would every command that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -23,13 +25,27 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 PROJECT = this_project()
 MINILM = PROJECT.root / ".demo" / "minilm"
 REQUIRE_DOCKER = "PORTWRIGHT_REQUIRE_DOCKER"
+WORKER = "PYTEST_XDIST_WORKER"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `-n`: files, and one worker for the Docker engine."""
+    return scheduler(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Workers know a test by its name alone: one that uses the Docker engine must be known by it."""
+    lost = [item.nodeid for item in items if item.get_closest_marker("docker") and scope(item.nodeid) != ENGINE]
+    assert not lost, f"in tests/docker/, or with a last parameter 'docker', please: {lost}"
 
 
 @pytest.fixture(scope="session")
 def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of the whole test session."""
-    folder = tmp_path_factory.getbasetemp() / "session"
-    folder.mkdir()
+    """A folder of the whole test session: the workers of pytest-xdist share it."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if WORKER in os.environ else own) / "session"
+    folder.mkdir(exist_ok=True)
     return folder
 
 
