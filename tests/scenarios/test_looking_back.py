@@ -26,7 +26,7 @@ def recipe(folder: Path, name: str, **changes: Any) -> Path:
     del value["accuracy"], value["gates"]["accuracy"]
     value |= {
         "name": name,
-        "benchmark": {"min_runs": 20, "min_seconds": 1, "sustained_seconds": 0, "search_seconds": 0},
+        "benchmark": {"min_runs": 8, "min_seconds": 0.5, "sustained_seconds": 0, "search_seconds": 0},
     } | changes
     path = folder / f"{name}.json"
     path.write_text(json.dumps(value))

@@ -38,7 +38,11 @@ def test_a_process_that_is_gone_or_another_is_dead() -> None:
     assert is_dead({OWNER_LABEL: f"{machine}:999999999:1"}) is True
 
 
-@pytest.mark.parametrize("owner", ["another:1:1", "another", "", f"another:{os.getpid()}:1"])
+@pytest.mark.parametrize(
+    "owner",
+    # Workers must agree on a test's name: no process's number in it.
+    ["another:1:1", "another", "", pytest.param(f"another:{os.getpid()}:1", id="another's process of our number")],
+)
 def test_another_machines_are_judged_by_their_deadline_alone(owner: str) -> None:
     assert is_dead({OWNER_LABEL: owner, DEADLINE_LABEL: labels(60.0)[DEADLINE_LABEL]}) is False
     assert is_dead({OWNER_LABEL: owner, DEADLINE_LABEL: "1"}) is True
