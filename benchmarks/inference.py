@@ -4,8 +4,9 @@
 with the python of the toolchain `openvino` (fused attention wants sympy beside it), from the repository's root, with
 `shared` on PYTHONPATH. `--model` is an artifact with the fp32 model at its fixed shape, `--texts` what `tokenize`
 wrote. Each model is measured by the `benchmark` stage itself: processes of its own, in turn with fp32, on one pinned
-thread and then on all. VNNI multiplies four times as many 8-bit numbers a clock as fp32 has, so that 0.25 is its limit;
-AMX has none such. ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI in the environment keeps OpenVINO from AMX.
+thread and then on all; with stock session settings on both sides, where the stage would search some for the candidate.
+VNNI multiplies four times as many 8-bit numbers a clock as fp32 has, so that 0.25 is its limit; AMX has none such.
+ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI in the environment keeps OpenVINO from AMX.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def _benchmark(candidate: Candidate, made: Path, model: Path, texts: Path) -> Ma
             scratch=Path(scratch),
             events=io.StringIO(),
         )
-        params = benchmark.Params(runtime=candidate.runtime, device=DEVICE, sustained_seconds=0)
+        params = benchmark.Params(runtime=candidate.runtime, device=DEVICE, sustained_seconds=0, search_seconds=0)
         return benchmark.run(call, params).facts
 
 

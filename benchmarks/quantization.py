@@ -64,8 +64,9 @@ def _quantized(
     for folder in made.values():
         folder.mkdir(parents=True)
     model = _in_one_file(work.model, scratch / "whole") if kind == "qdq" else work.model
-    for _ in range(repeats):
-        for side in SIDES:
+    for repeat in range(repeats):
+        # Each is first in turn: whoever is reads from a disk what the other finds in memory.
+        for side in reversed(SIDES) if repeat % 2 else SIDES:
             costs[side].append(_run(kind, side, str(model), str(work.texts), str(samples), str(made[side])))
     entry = "model.xml" if kind == "nncf" else "model.onnx"
     found = scratch / "similarity.json"

@@ -10,8 +10,8 @@ export PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0 HOME=/tmp
 export UV_CACHE_DIR=/tmp/cache UV_LINK_MODE=hardlink UV_PYTHON_DOWNLOADS=never UV_NO_CONFIG=1 UV_NO_PROGRESS=1
 
 # On the cache's own disk first, where installing is linking: what is left out is then never written to the layer. A build
-# that was killed left its folder there.
-find /tmp/cache -maxdepth 1 -name 'portwright-stage.*' -mmin +1440 -exec rm -r {} +
+# that was killed left its folder there; another one may be removing it, or its own, at this moment.
+find /tmp/cache -maxdepth 1 -name 'portwright-stage.*' -mmin +1440 -exec rm -rf {} + || true
 stage=$(mktemp -d /tmp/cache/portwright-stage.XXXXXX)
 trap 'rm -rf "$stage"' EXIT
 chmod 755 "$stage"

@@ -69,7 +69,10 @@ def copy(path: str, place: str, time: int) -> None:
             os.fchmod(target, stat.S_IMODE(state.st_mode))
             sent = 0
             while sent < state.st_size:
-                sent += os.sendfile(target, source, sent, MOST)
+                step = os.sendfile(target, source, sent, MOST)
+                if not step:
+                    raise OSError(f"{path} became shorter while it was copied")
+                sent += step
             os.utime(target, ns=(time, time))
         finally:
             os.close(target)

@@ -13,6 +13,7 @@ import fnmatch
 import hashlib
 import os
 import py_compile
+import secrets
 import shutil
 import sys
 import sysconfig
@@ -87,8 +88,9 @@ def compile_file(cache: Path, source: Path) -> bool:
     kept = cache / hashlib.sha256(b"\0".join((MAGIC_NUMBER, str(source).encode(), source.read_bytes()))).hexdigest()
     new = not kept.is_file()
     if new:
-        # Beside it first: another toolchain's build may read it at this moment.
-        half = kept.with_name(f"{kept.name}.{os.getpid()}")
+        # Beside it first: another toolchain's build may read it at this moment, or write it. Of two builds at once the
+        # processes have the same numbers.
+        half = kept.with_name(f"{kept.name}.{secrets.token_hex(4)}")
         mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
         try:
             py_compile.compile(str(source), str(half), doraise=True, invalidation_mode=mode)

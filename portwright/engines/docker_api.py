@@ -95,8 +95,8 @@ def import_tar(client: docker.DockerClient, blocks: Iterator[bytes], tag: str) -
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("docker", timeout=PROBE_S)
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("docker", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
@@ -108,22 +108,26 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def labelled_images(host: str, label: str) -> list[dict[str, Any]]:
-    """Images with a label, as the engine lists them, from one on a Unix socket and without the SDK."""
-    found = _unix_get(host.removeprefix(UNIX), "/images/json?filters=" + quote(json.dumps({"label": [label]})))
-    return [image for image in found if isinstance(image, dict)]
+    """Images with a label, as the engine lists them, from one on a Unix socket and without the SDK.
+
+    As patiently as the SDK is asked: an engine that builds, or has hundreds of images, takes its time.
+    """
+    what = "/images/json?filters=" + quote(json.dumps({"label": [label]}))
+    found = _unix_get(host.removeprefix(UNIX), what, LONG_S)
+    return [image for image in found if isinstance(image, dict)] if isinstance(found, list) else []
 
 
 def unix_version(host: str) -> str:
     """The version of an engine on a Unix socket, without the SDK; EngineError where none answers."""
     try:
-        return str(_unix_get(host.removeprefix(UNIX), "/version")["Version"])
+        return str(_unix_get(host.removeprefix(UNIX), "/version", PROBE_S)["Version"])
     except (KeyError, TypeError) as error:
         raise _down(host, error) from None
 
 
-def _unix_get(path: str, what: str) -> Any:
+def _unix_get(path: str, what: str, timeout: float) -> Any:
     """What an engine says, read as JSON; EngineError where it says none."""
-    with contextlib.closing(_UnixConnection(path)) as connection:
+    with contextlib.closing(_UnixConnection(path, timeout)) as connection:
         try:
             connection.request("GET", what)
             return json.loads(connection.getresponse().read())

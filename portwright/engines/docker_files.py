@@ -183,7 +183,7 @@ def copied(
             fills="/made/hub" if job.network else None,
         )
         write_call(job, desk.call, paths)
-        loader.put_archive("/given", tar_stream(_given(job, desk, library, certificate, paths), user))
+        loader.put_archive("/given", tar_stream(_given(job, desk, library, certificate, paths), user, times=True))
         empty = desk.scratch
         made = ((name, empty) for name in ("out", "scratch", "call", "hub"))
         loader.put_archive("/made", tar_stream(made, user))

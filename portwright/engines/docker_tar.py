@@ -15,8 +15,13 @@ BLOCK = 1 << 20
 EVERYBODY_READS = 0o444
 
 
-def tar_stream(members: Iterable[tuple[str, Path]], owner: tuple[int, int] = (0, 0)) -> Iterator[bytes]:
-    """A GNU tar of (name, file, folder or link) as it is read; everything in it belongs to `owner` and is readable."""
+def tar_stream(
+    members: Iterable[tuple[str, Path]], owner: tuple[int, int] = (0, 0), *, times: bool = False
+) -> Iterator[bytes]:
+    """A GNU tar of (name, file, folder or link) as it is read; everything in it belongs to `owner` and is readable.
+
+    Files have no time in it unless `times`: bytecode serves a source of one time alone.
+    """
     for name, path in members:
         info = tarfile.TarInfo(name)
         info.uid, info.gid = owner
@@ -29,6 +34,7 @@ def tar_stream(members: Iterable[tuple[str, Path]], owner: tuple[int, int] = (0,
         else:
             stat = path.stat()
             info.size, info.mode = stat.st_size, stat.st_mode & 0o777 | EVERYBODY_READS
+            info.mtime = int(stat.st_mtime) if times else 0
             yield info.tobuf(tarfile.GNU_FORMAT)
             with path.open("rb") as file:
                 while block := file.read(BLOCK):

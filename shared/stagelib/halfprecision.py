@@ -66,6 +66,8 @@ def convert(
     for tensor in converted.graph.initializer:
         if tensor.name in apart:
             _weigh(tensor, apart[tensor.name], *folders)
+        elif onnxfiles.is_apart(tensor):  # integers, DeBERTa's distances say
+            onnxfiles.take_in(tensor, folders[0])
     return converted
 
 
@@ -87,9 +89,7 @@ def _weigh(tensor: onnx.TensorProto, weight: onnx.TensorProto, source: Path, tar
         onnxfiles.move_out(tensor, map(halved, onnxfiles.blocks(weight, source)), target)
     else:
         tensor.CopyFrom(weight)
-        tensor.raw_data = onnxfiles.array(weight, source).tobytes()
-        tensor.ClearField("external_data")
-        tensor.ClearField("data_location")
+        onnxfiles.take_in(tensor, source)
 
 
 def halved(numbers: NDArray[np.float32]) -> NDArray[np.float16]:

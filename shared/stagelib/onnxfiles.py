@@ -59,10 +59,15 @@ def read(path: Path, *, weights: bool = True) -> onnx.ModelProto:
         raise StageError(f"{path.name} is not an ONNX model: {error}", kind="model") from error
     for tensor in model.graph.initializer if weights else ():
         if is_apart(tensor):
-            tensor.raw_data = _piece(tensor, path.parent).read_bytes()
-            tensor.ClearField("external_data")
-            tensor.ClearField("data_location")
+            take_in(tensor, path.parent)
     return model
+
+
+def take_in(tensor: onnx.TensorProto, folder: Path) -> None:
+    """Read a weight that was left in its file into the graph."""
+    tensor.raw_data = _piece(tensor, folder).read_bytes()
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
 
 
 def is_apart(tensor: onnx.TensorProto) -> bool:

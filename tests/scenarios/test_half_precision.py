@@ -48,6 +48,21 @@ for given in (numbers, -numbers, np.stack([numbers, -numbers]), np.zeros(0, np.f
     assert np.array_equal(mine.view(np.uint16), stock.view(np.uint16)), (given, mine, stock)
 """
 
+# The tokens' ids go through a table of their own, big enough to be a file.
+TABLE = """
+import sys
+from pathlib import Path
+import numpy as np, onnx
+from stagelib import onnxfiles
+source, target = map(Path, sys.argv[1:])
+model = onnxfiles.load(source)
+for node in model.graph.node:
+    node.input[:] = ["looked_up" if name == "input_ids" else name for name in node.input]
+model.graph.initializer.append(onnx.numpy_helper.from_array(np.arange(40_000), "table"))
+model.graph.node.insert(0, onnx.helper.make_node("Gather", ["table", "input_ids"], ["looked_up"], "lookup"))
+onnxfiles.save(model, target, "fp32")
+"""
+
 
 def made(finished: Finished) -> Path:
     """The output of a stage that must have gone well."""
@@ -141,6 +156,14 @@ def test_every_tensor_s_range_is_recorded(graphs: Graphs) -> None:
 def test_weights_are_rounded_as_the_converter_rounds_them(graphs: Graphs) -> None:
     environment = {"PYTHONPATH": str(this_project().shared)}
     subprocess.run([str(graphs.ort.python), "-c", HALVES], check=True, env=environment)
+
+
+def test_a_big_table_of_integers_stays_what_it_is(graphs: Graphs, tmp_path: Path) -> None:
+    environment = {"PYTHONPATH": str(this_project().shared)}
+    subprocess.run([str(graphs.ort.python), "-c", TABLE, graphs.model, tmp_path], check=True, env=environment)
+    table = np.arange(40_000).tobytes()
+    half = made(graphs.float16(tmp_path))
+    assert table in [path.read_bytes() for path in (half / "weights").iterdir()]
 
 
 def test_islands_lose_less(graphs: Graphs) -> None:

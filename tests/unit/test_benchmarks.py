@@ -38,7 +38,8 @@ def test_both_sides_are_quantized_in_turn_and_held_against_each_other(monkeypatc
     monkeypatch.setattr(quantization, "timed", pretended)
     works = (Work(Path("model"), Path("texts")), Work(Path("small"), Path("real-texts")))
     found = {figure.name: figure for figure in quantization.figures("qdq", *works, 8, 2)}
-    assert ran == ["stock of texts", "ours of texts"] * 2 + ["stock of real-texts", "ours of real-texts"]
+    sides = ["stock of texts", "ours of texts"]
+    assert ran == [*sides, *reversed(sides), "stock of real-texts", "ours of real-texts"]
     assert len(found["qdq, CPU"].ours) == 2
     assert (found["qdq, CPU"].ratio, found["qdq, CPU"].held, found["qdq, wall"].held) == (0.5, True, None)
     assert (found["qdq, peak"].value, found["qdq, peak"].unit) == (2000, "MB")

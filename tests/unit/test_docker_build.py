@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portwright.digests import DigestMemory
-from portwright.engines import docker_image
+from portwright.engines import docker_api, docker_image
 from portwright.engines.buildkit import _records, build_context, trace_texts
 from portwright.engines.docker_api import engine_host
 from portwright.engines.docker_base import ensure_base
@@ -169,6 +169,29 @@ def test_an_engine_that_is_lost_during_a_pull(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(EngineError, match="connection reset") as caught:
         ensure_base(client, Toolchain("ort", this_project().docker / "ort"), tmp_path / "log", lambda _: None)
     assert reference in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "found"), [(b'[{"Id": "a"}]', [{"Id": "a"}]), (b"null", []), (b'{"message": "x"}', [])]
+)
+def test_a_busy_engine_is_given_its_time_to_list_images(
+    monkeypatch: pytest.MonkeyPatch, said: bytes, found: list[Any]
+) -> None:
+    waited: list[float] = []
+
+    class Pretended(docker_api._UnixConnection):
+        def request(self, *_: Any, **__: Any) -> None:
+            assert self.timeout is not None
+            waited.append(self.timeout)
+
+        def getresponse(self) -> Any:
+            return io.BytesIO(said)
+
+    monkeypatch.setattr(docker_api, "_UnixConnection", Pretended)
+    assert docker_api.labelled_images("unix:///engine.sock", "x=y") == found
+    with pytest.raises(EngineError, match="no Docker engine answers"):
+        docker_api.unix_version("unix:///engine.sock")
+    assert waited == [docker_api.LONG_S, docker_api.PROBE_S]
 
 
 @pytest.fixture

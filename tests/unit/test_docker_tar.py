@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import py_compile
+import struct
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -49,6 +51,17 @@ def test_members_are_readable_and_owned_as_asked(tmp_path: Path) -> None:
     assert {(member.uid, member.gid) for member in members} == {(65534, 65533)}
     assert all(member.issym() or member.mode & 0o444 == 0o444 for member in members)
     assert all(member.mtime == 0 for member in members)
+
+
+def test_bytecode_serves_where_times_are_kept(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "module.py").write_text("pass\n")
+    compiled = py_compile.compile(str(source / "module.py"), doraise=True)
+    assert compiled is not None
+    with tarfile.open(fileobj=io.BytesIO(b"".join(tar_stream(tree("top", source), times=True)))) as tar:
+        sent = tar.getmember("top/module.py")
+    assert struct.unpack("<II", Path(compiled).read_bytes()[8:16]) == (sent.mtime, sent.size)
 
 
 @given(st.lists(st.integers(1, 100_000), max_size=30))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from benchmarks import inference
 from benchmarks.inference import Measured
 from benchmarks.inference_models import Candidate
 from stagelib.api import StageError
+from stagelib.stages import benchmark
 
 
 def facts(ratio: float, verdict: str = "valid") -> Mapping[str, Any]:
@@ -36,6 +38,18 @@ def test_a_ratio_is_shown_with_its_spread_and_held_to_its_limit() -> None:
 def test_the_limit_is_asked_of_one_candidate_alone() -> None:
     [one, _] = inference.figures({"ort-dynamic": Measured(facts=[facts(0.6)])}, 0.3)
     assert one.held is None
+
+
+def test_no_settings_are_searched_for_one_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def run(_: Any, params: benchmark.Params) -> Any:
+        asked.append(params.search_seconds)
+        return SimpleNamespace(facts=facts(0.5))
+
+    monkeypatch.setattr(benchmark, "run", run)
+    inference._benchmark(Candidate(title="int8", runtime="openvino"), tmp_path, tmp_path, tmp_path)
+    assert asked == [0]
 
 
 def test_candidates_are_measured_in_turn_and_one_that_can_not_be_made_says_why(

@@ -67,6 +67,14 @@ def test_every_time_is_the_one_that_was_given(laid: tuple[Path, Path]) -> None:
     assert {path.lstat().st_mtime for path in (target, *target.rglob("*"))} == {TIME}
 
 
+def test_a_file_that_ends_early_is_said_and_not_waited_for(
+    laid: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lay.os, "sendfile", lambda *_: 0)
+    with pytest.raises(OSError, match="became shorter"):
+        lay.main(str(laid[0]), str(tmp_path / "again"), TIME)
+
+
 def test_what_is_there_is_not_written_over(laid: tuple[Path, Path]) -> None:
     source, target = laid
     with pytest.raises(FileExistsError):

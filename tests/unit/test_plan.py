@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from portwright.calls import RecipePlan, in_order
 from portwright.chain import check_chain, executable
 from portwright.devices import Access
-from portwright.digests import DigestMemory
+from portwright.digests import DigestMemory, digest_json
 from portwright.engines.base import EngineKind
 from portwright.errors import RecipeError, UsageError
 from portwright.explain import explain_text, first_difference
@@ -85,6 +85,14 @@ def test_the_toolchain_is_the_first_that_holds_what_a_stage_needs(catalog: Catal
     assert names["export"] == names["tokenize"] == names["synthesize"] == "exporter"
     assert names["quantize_nncf"] == names["benchmark"] == names["package"] == "openvino"
     assert names["evaluate"] == "ort"
+
+
+def test_a_key_is_the_digest_of_what_explain_shows(catalog: Catalog) -> None:
+    plans = [plan_of(catalog, path) for path in sorted(PROJECT.targets.glob("*/recipes/*.json"))]
+    plans.append(on_npu(catalog, "driver 1"))
+    assert "device" in plans[-1].embeddings.components
+    for call in in_order(call for plan in plans for call in plan.calls):
+        assert call.key == digest_json(dict(call.components)), call.stage
 
 
 def test_recipes_share_their_export(catalog: Catalog) -> None:

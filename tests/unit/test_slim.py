@@ -108,6 +108,24 @@ def test_what_an_earlier_build_compiled_is_taken_and_an_edit_is_not(
     assert said == [f"compiled: {new} of 4 files, the rest by an earlier build" for new in (3, 1)]
 
 
+def test_two_builds_may_compile_the_same_source_at_once(
+    packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, compile_one, builds = packages / "a" / "__init__.py", slim.py_compile.compile, [1]
+    (tmp_path / "cache").mkdir()
+
+    def beside(*given: Any, **more: Any) -> Any:
+        compile_one(*given, **more)
+        if builds.pop():
+            builds.append(0)
+            assert slim.compile_file(tmp_path / "cache", source)
+
+    monkeypatch.setattr(slim.py_compile, "compile", beside)
+    assert slim.compile_file(tmp_path / "cache", source)
+    [kept] = (tmp_path / "cache").iterdir()
+    assert kept.samefile(packages / "a" / "__pycache__" / CACHED)
+
+
 def test_equal_files_become_one_and_keep_both_names(packages: Path) -> None:
     large = b"x" * slim.LARGE
     first, again, other, small = (packages / "b" / name for name in ("1.so", "2.so", "3.so", "4.so"))
