@@ -23,10 +23,11 @@ from stagelib.machine import describe_machine
 
 def measure(part: str, given: Options) -> str:
     """A part's section; MissingError where it can't run here, RuntimeError where it fails."""
-    command = command_of(part, given)
     before = os.getloadavg()[0]
+    command = command_of(part, given)
     cost = succeeded(timed(command.line, command.environment, shown=sys.stderr), part)
-    shown = " ".join(filter(None, ["python -m benchmarks", part, PARTS[part].options]))
+    repeats = "" if given.repeats == Options().repeats else f"--repeats={given.repeats}"
+    shown = " ".join(filter(None, ["python -m benchmarks", part, PARTS[part].options, repeats]))
     load = f"load before it {before:.1f}"
     return section(
         shown, [datetime.datetime.now(datetime.UTC).date().isoformat(), _machine(), load], tables_in(cost.out)
