@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
 from portwright.calls import CallInput, StageCall
 from portwright.checked import invalid
-from portwright.digests import digest_json
+from portwright.digests import canonical_json, digest_text
 from portwright.engines.base import EngineKind
 from portwright.recipe import WHAT, Recipe
 from portwright.stages import Declaration
@@ -21,16 +21,36 @@ KEY_SCHEME = 1
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Params:
+    """A stage's parameters, and their canonical JSON: most calls of many recipes are given what others are."""
+
+    values: Mapping[str, Any]
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Served:
-    """A stage, and what serves it where it executes."""
+    """A stage, and what serves it where it executes. One for each: equal is what is the same."""
 
     declaration: Declaration
+    execution: Execution
     toolchain: Toolchain
-    toolchain_digest: str
     modules: tuple[str, ...]
-    source: str
-    """Digest of the modules and of what they import."""
     needs: tuple[str, ...]
+    components: Mapping[str, Any]
+    """What the keys of all its calls have in common: all but inputs and parameters."""
+    texts: tuple[str, str]
+    """Canonical JSON of these, up to the inputs and after the parameters."""
+    params: dict[tuple[tuple[int, ...], str], _Params] = field(default_factory=dict)
+    """By shape and by what was given."""
+
+    def filled(self, recipe: Recipe, shape: tuple[int, ...], given: Mapping[str, Any], asked: str) -> _Params:
+        """The parameters of a call; `asked` is `given` as a text. RecipeError for one that doesn't fit."""
+        found = self.params.get((shape, asked))
+        if found is None:
+            values = _filled(self.declaration, recipe, self.execution, given)
+            found = self.params[shape, asked] = _Params(values=values, text=canonical_json(values))
+        return found
 
 
 class CallMaker:
@@ -52,75 +72,84 @@ class CallMaker:
         roles: Mapping[str, CallInput],
     ) -> StageCall:
         """One stage call: parameters filled in, roles resolved, key computed."""
-        served = self._serve(stage, execution)
+        served = self._served.get((stage, execution)) or self._serve(stage, execution)
         stage_of = served.declaration.stage
-        inputs: dict[str, CallInput] = {role: roles[role] for role in stage_of.inputs}
-        inputs |= {role: roles[role] for role in stage_of.optional_inputs if role in roles}
+        inputs = {role: roles[role] for role in stage_of.inputs}
+        for role in stage_of.optional_inputs:
+            if role in roles:
+                inputs[role] = roles[role]
         shape = (recipe.input.batch_size, recipe.input.sequence_length) if stage_of.shaped else ()
         asked = repr(given) if given else ""
-        same = (stage, execution, shape, asked, *((role, item.identity) for role, item in inputs.items()))
-        if same not in self._calls:
-            self._calls[same] = self._new_call(recipe, execution, served, given, inputs)
-        return self._calls[same]
-
-    def _new_call(
-        self,
-        recipe: Recipe,
-        execution: Execution,
-        served: _Served,
-        given: Mapping[str, Any],
-        inputs: Mapping[str, CallInput],
-    ) -> StageCall:
-        stage_of = served.declaration.stage
-        params = _filled(served.declaration, recipe, execution, given)
-        components = {
-            "scheme": KEY_SCHEME,
-            "stage": served.declaration.name,
-            "source": served.source,
-            "params": params,
-            "inputs": {role: given_input.identity for role, given_input in inputs.items()},
-            "toolchain": served.toolchain_digest,
-        }
-        identity = execution.identity if stage_of.runtime else ""
-        if identity and stage_of.kind == "artifact":
-            # A measurement's key is the same on every device: its history is filed by device.
-            components["device"] = identity
-        return StageCall(
-            key=digest_json(components),
-            stage=served.declaration.name,
-            kind=stage_of.kind,
-            network=stage_of.network,
-            params=params,
-            inputs=inputs,
-            toolchain=served.toolchain,
-            device=execution.asked if stage_of.runtime else "",
-            identity=identity,
-            modules=served.modules,
-            versions_of=served.needs,
-            components=components,
-        )
+        same = (served, shape, asked, *inputs, *[item.identity for item in inputs.values()])
+        call = self._calls.get(same)
+        if call is None:
+            params = served.filled(recipe, shape, given, asked)
+            call = self._calls[same] = _new_call(served, params, inputs)
+        return call
 
     def _serve(self, stage: str, execution: Execution) -> _Served:
         """What every call of a stage has in common, looked up once; RecipeError where no toolchain can run it."""
-        asked = stage, execution
-        if asked not in self._served:
-            declaration = self._catalog.stage_library.get(stage)
-            toolchain = self._catalog.toolchain_for(stage, execution)
-            modules = stage_modules(stage, execution.runtime if declaration.stage.runtime else None)
-            self._served[asked] = _Served(
-                declaration=declaration,
-                toolchain=toolchain,
-                toolchain_digest=self._toolchain_digest(toolchain),
-                modules=modules,
-                source=self._catalog.stage_library.source_digest(*modules),
-                needs=self._catalog.needs(stage, execution),
-            )
-        return self._served[asked]
+        library = self._catalog.stage_library
+        declaration = library.get(stage)
+        toolchain = self._catalog.toolchain_for(stage, execution)
+        modules = stage_modules(stage, execution.runtime if declaration.stage.runtime else None)
+        components: dict[str, Any] = {
+            "scheme": KEY_SCHEME,
+            "stage": stage,
+            "source": library.source_digest(*modules),
+            "toolchain": self._toolchain_digest(toolchain),
+        }
+        if declaration.stage.runtime and execution.identity and declaration.stage.kind == "artifact":
+            # A measurement's key is the same on every device: its history is filed by device.
+            components["device"] = execution.identity
+        served = self._served[stage, execution] = _Served(
+            declaration=declaration,
+            execution=execution,
+            toolchain=toolchain,
+            modules=modules,
+            needs=self._catalog.needs(stage, execution),
+            components=components,
+            texts=_texts(components),
+        )
+        return served
 
     def _toolchain_digest(self, toolchain: Toolchain) -> str:
         if toolchain.name not in self._toolchain_digests:
             self._toolchain_digests[toolchain.name] = toolchain.digest(self._engine)
         return self._toolchain_digests[toolchain.name]
+
+
+def _new_call(served: _Served, params: _Params, inputs: Mapping[str, CallInput]) -> StageCall:
+    stage_of = served.declaration.stage
+    identities = {role: given.identity for role, given in inputs.items()}
+    before, after = served.texts
+    # Canonical JSON of all components, put together from pieces: most are the same for many calls. Roles are names of
+    # the stage library's, and identities digests: neither holds what JSON would escape.
+    named = ",".join([f'"{role}":"{identities[role]}"' for role in sorted(identities)])
+    text = f'{before}"inputs":{{{named}}},"params":{params.text}{after}'
+    return StageCall(
+        key=digest_text(text),
+        stage=served.declaration.name,
+        kind=stage_of.kind,
+        network=stage_of.network,
+        params=params.values,
+        inputs=inputs,
+        toolchain=served.toolchain,
+        device=served.execution.asked if stage_of.runtime else "",
+        identity=served.execution.identity if stage_of.runtime else "",
+        modules=served.modules,
+        versions_of=served.needs,
+        components={**served.components, "params": params.values, "inputs": identities},
+    )
+
+
+def _texts(components: Mapping[str, Any]) -> tuple[str, str]:
+    """Canonical JSON of a key's components, without inputs and parameters: what sorts before these, and after."""
+    first = {name: value for name, value in components.items() if name < "inputs"}
+    last = {name: value for name, value in components.items() if name > "params"}
+    assert len(first) + len(last) == len(components)
+    before = canonical_json(first)[:-1]
+    return f"{before}," if first else before, f",{canonical_json(last)[1:]}"
 
 
 def stage_modules(stage: str, runtime: str | None) -> tuple[str, ...]:

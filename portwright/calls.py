@@ -31,7 +31,7 @@ class CallInput:
         return self.local.digest
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StageCall:
     """A stage with everything it needs: the unit that is cached and run."""
 
@@ -51,12 +51,6 @@ class StageCall:
     """Modules of the stage library that run: the key holds a digest of them and of what they import."""
     components: Mapping[str, Any] = field(repr=False)
     """What the key is the digest of, for `invoke explain`."""
-
-    @cached_property
-    def upstream(self) -> tuple[StageCall, ...]:
-        """Every call this one depends on, each once, first ones first."""
-        given = [item.call for item in self.inputs.values() if item.call is not None]
-        return tuple(unique(call for end in given for call in (*end.upstream, end)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +84,28 @@ class RecipePlan:
     def calls(self) -> tuple[StageCall, ...]:
         """Each call once, dependencies first; texts before the export, since what is wrong with them shows sooner."""
         ends = [self.batches, self.package, self.evaluate, *([self.emulate] if self.emulate else []), self.benchmark]
-        return tuple(unique(call for end in ends for call in (*end.upstream, end)))
+        return tuple(in_order(ends))
 
     @cached_property
     def make_calls(self) -> tuple[StageCall, ...]:
         """Those of the calls that what ships is made by: nothing is measured or evaluated."""
-        return tuple(unique(call for end in (self.batches, self.package) for call in (*end.upstream, end)))
+        return tuple(in_order([self.batches, self.package]))
+
+
+def in_order(ends: Iterable[StageCall]) -> list[StageCall]:
+    """Calls and all they depend on, each once, dependencies first."""
+    found: dict[str, StageCall] = {}
+
+    def add(call: StageCall) -> None:
+        for given in call.inputs.values():
+            if given.call is not None and given.call.key not in found:
+                add(given.call)
+        found[call.key] = call
+
+    for end in ends:
+        if end.key not in found:
+            add(end)
+    return list(found.values())
 
 
 def unique(calls: Iterable[StageCall]) -> list[StageCall]:

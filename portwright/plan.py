@@ -78,15 +78,16 @@ class _RecipePlanner:
         self._stand_in = target.stand_in
         self._execution = execution
         self._roles: dict[str, CallInput] = {}
+        self._rows: dict[str, CallInput] = {}
 
     def plan(self, model: ModelSource, data: LocalSource | None) -> RecipePlan:
         recipe = self._recipe
         self._roles["source"] = self._source(model)
-        self._roles["evaluation_data"] = CallInput(call=self._data(recipe.evaluation.data, data))
+        self._roles["evaluation_data"] = self._data(recipe.evaluation.data, data)
         if recipe.calibration:
-            self._roles["calibration_data"] = CallInput(call=self._data(recipe.calibration.data, data))
+            self._roles["calibration_data"] = self._data(recipe.calibration.data, data)
         if recipe.accuracy:
-            self._roles["accuracy_data"] = CallInput(call=self._data(recipe.accuracy.data, data))
+            self._roles["accuracy_data"] = self._data(recipe.accuracy.data, data)
         batches = self._call("tokenize", self._tokenize_params())
         self._roles["batches"] = CallInput(call=batches)
         chain, made, left_out = self._chain()
@@ -115,8 +116,14 @@ class _RecipePlanner:
         except RecipeError as error:
             raise ModelError(f"no model {model.text!r}", why=error.message, hint=error.hint) from None
 
-    def _data(self, name: str, local: LocalSource | None) -> StageCall:
-        """The rows of a data set; a local file takes its place, and needn't have what only accuracy is judged on."""
+    def _data(self, name: str, local: LocalSource | None) -> CallInput:
+        """The rows of a data set, which several roles may share."""
+        if name not in self._rows:
+            self._rows[name] = CallInput(call=self._read(name, local))
+        return self._rows[name]
+
+    def _read(self, name: str, local: LocalSource | None) -> StageCall:
+        """What reads a data set; a local file takes its place, and needn't have what only accuracy is judged on."""
         recipe, data = self._recipe, self._recipe.data[name]
         if local is None:
             return self._call("fetch_data", data.model_dump(mode="json"))
@@ -162,12 +169,13 @@ class _RecipePlanner:
 
     def _ends(self, chain: Sequence[tuple[Declaration, StageCall]], made: Sequence[Made]) -> dict[str, Any]:
         """What follows the recipe's own stages. The package is the same whatever device is asked for."""
-
-        def index_for(execution: Execution) -> int:
-            return executable(self._recipe, made, self._planner.formats(execution))
+        indices = {
+            execution: executable(self._recipe, made, self._planner.formats(execution))
+            for execution in dict.fromkeys((self._execution, self._stand_in))
+        }
 
         def loaded_by(execution: Execution) -> StageCall:
-            return chain[index_for(execution)][1]
+            return chain[indices[execution]][1]
 
         def call(stage: str, execution: Execution, given: Mapping[str, Any]) -> StageCall:
             roles = {**self._roles, "executable": CallInput(call=loaded_by(execution))}
@@ -186,7 +194,7 @@ class _RecipePlanner:
         judged = {"embeddings": CallInput(call=embeddings), "reference_embeddings": CallInput(call=reference)}
         return {
             "executed": loaded_by(self._execution),
-            "executed_format": str(made[index_for(self._execution)].format),
+            "executed_format": str(made[indices[self._execution]].format),
             "package": call("package", self._stand_in, {}),
             "benchmark": call("benchmark", self._execution, self._recipe.benchmark),
             "embeddings": embeddings,
