@@ -15,8 +15,7 @@ from benchmarks.processes import own_peak_bytes, succeeded, timed
 from portwright.digests import DigestMemory
 from portwright.project import this_project
 from portwright.recipe import Recipe
-from portwright.recipe_work import Wanted
-from portwright.run import load_catalog, plans_for
+from portwright.request import Wanted, load_catalog, plans_for
 from portwright.sources import parse_model
 
 RECIPES = 1000

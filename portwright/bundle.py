@@ -14,7 +14,7 @@ from portwright.errors import UsageError
 from portwright.locks import Usage
 from portwright.naming import user_path
 from portwright.project import Project
-from portwright.run import Request, load_catalog, resolve
+from portwright.request import Request, load_catalog, resolve
 from portwright.stages import StageLibrary
 from portwright.target import Target
 from stagelib.runner.contents import CPU, Execution

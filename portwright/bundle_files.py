@@ -12,7 +12,7 @@ from portwright.device_locks import PlatformSpec, Requirements
 from portwright.errors import GateError, StoreError, UsageError
 from portwright.project import Project
 from portwright.readback import read_result
-from portwright.recipe_work import Wanted
+from portwright.request import Wanted
 from portwright.results import RunResult
 from portwright.stages import StageLibrary
 from portwright.store import Artifact, Store

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from portwright.calls import CallInput, StageCall
 from portwright.checked import invalid
 from portwright.digests import canonical_json, digest_text
-from portwright.engines.base import EngineKind
+from portwright.engines.kinds import EngineKind
 from portwright.recipe import WHAT, Recipe
 from portwright.stages import Declaration
 from portwright.target import Catalog, Execution
@@ -74,7 +74,7 @@ class CallMaker:
         """One stage call: parameters filled in, roles resolved, key computed."""
         served = self._served.get((stage, execution)) or self._serve(stage, execution)
         stage_of = served.declaration.stage
-        inputs = {role: roles[role] for role in stage_of.inputs}
+        inputs: dict[str, CallInput] = {role: roles[role] for role in stage_of.inputs}
         for role in stage_of.optional_inputs:
             if role in roles:
                 inputs[role] = roles[role]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from portwright.engines.base import EngineKind
+from portwright.engines.kinds import EngineKind
 from portwright.recipe import Recipe
 from portwright.sources import LocalSource, ModelSource
 from portwright.target import Execution, Target

@@ -1,4 +1,7 @@
-"""The commands behind the tasks: call, print, and turn errors into one message and one exit code."""
+"""The commands behind the tasks: call, print, and turn errors into one message and one exit code.
+
+Each imports what it alone needs when it runs.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,13 @@ from typing import NoReturn
 
 from invoke.exceptions import Exit
 
-from portwright import faces
-from portwright.board import Board
 from portwright.calls import RecipePlan
 from portwright.disk import STORAGE_HINTS, storage_error
-from portwright.engines.choose import ENGINE_KINDS, parse_kind
+from portwright.engines.kinds import ENGINE_KINDS, parse_kind
 from portwright.errors import GateError, InterruptedRunError, PortwrightError
-from portwright.explain import explain_text
 from portwright.project import this_project
-from portwright.run import Request, load_catalog, plans_for, resolve
-from portwright.run import build as run_build
-from portwright.run import run as run_recipes
+from portwright.request import Request, load_catalog, plans_for, resolve
 from portwright.shelf import Shelf
-from portwright.view import Views
 
 PROJECT = this_project()
 BROKEN_PIPE = 141
@@ -49,6 +46,10 @@ __all__ = [
 
 def run(request: Request) -> None:
     """Run recipes and print their results; the first failure's class decides the exit code."""
+    from portwright import faces
+    from portwright.board import Board
+    from portwright.run import run as run_recipes
+
     with _reported():
         summary = run_recipes(PROJECT, request, Board())
         print(faces.run_text(PROJECT, summary))
@@ -63,6 +64,9 @@ def run(request: Request) -> None:
 
 def build(targets: str, engine: str | None) -> None:
     """Build toolchains."""
+    from portwright.board import Board
+    from portwright.run import build as run_build
+
     with _reported():
         names = run_build(PROJECT, targets, engine, Board())
         print(f"ready: {', '.join(names)}")
@@ -70,13 +74,18 @@ def build(targets: str, engine: str | None) -> None:
 
 def plan(request: Request) -> None:
     """Print the plan of recipes."""
+    from portwright.listing import plan_text
+
     with _reported():
         plans = _plans(request)
-        print(faces.plan_text(plans, Shelf(PROJECT.artifacts)))
+        print(plan_text(plans, Shelf(PROJECT.artifacts)))
 
 
 def explain(request: Request) -> None:
     """Print what differs from the last run."""
+    from portwright.explain import explain_text
+    from portwright.view import Views
+
     with _reported():
         plans = _plans(request)
         views = Views(PROJECT.artifacts)
@@ -86,8 +95,10 @@ def explain(request: Request) -> None:
 
 def list_all() -> None:
     """Print targets, recipes and stages."""
+    from portwright.listing import list_text
+
     with _reported():
-        print(faces.list_text(load_catalog(PROJECT)))
+        print(list_text(load_catalog(PROJECT)))
 
 
 def matrix(format_: str, jobs: str) -> None:
@@ -112,6 +123,7 @@ def bundle(
 
 def results(path: str, format_: str) -> None:
     """Print results that were made elsewhere."""
+    from portwright import faces
     from portwright.naming import user_path
     from portwright.readback import read_results
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from portwright import readback
-from portwright.calls import RecipePlan, unique
 from portwright.errors import UsageError
 from portwright.gates import failed, too_few
 from portwright.labels import ran_on, timing_doubts
@@ -15,9 +13,8 @@ from portwright.project import Project
 from portwright.recipe_work import Report
 from portwright.results import GateRecord, RunResult
 from portwright.run import RunSummary
-from portwright.shelf import Shelf
 from portwright.store import Artifact
-from portwright.target import Catalog
+from portwright.tables import table
 
 COMPUTES_WORSE = "weights per channel, more bits for activations, more calibration texts, or those layers left in float"
 MORE_PAIRS = "more pairs (accuracy.samples, and data that has them), or a wider margin (gates.accuracy.max_drop)"
@@ -31,15 +28,6 @@ REMEDIES = {
 """What to try when a gate fails, by the gate's name up to its point."""
 HEADER = ("target", "recipe", "status", "ran on", "p50 ms", "of fp32", "similarity", "min", "drop", "MB", "measured")
 MINUTES = len("2026-11-24T18:22")
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns under headings, as wide as their widest cell."""
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
 
 
 def run_text(project: Project, summary: RunSummary) -> str:
@@ -167,38 +155,3 @@ def results_text(results: Sequence[RunResult], format_: str) -> str:
     if format_ != "table":
         raise UsageError(f"--format={format_} is not known", hint=suggestion(format_, ("table", "markdown")))
     return table(readback.HEADER, readback.rows(results))
-
-
-def plan_text(plans: Sequence[RecipePlan], shelf: Shelf) -> str:
-    """The calls of all plans, each once, with what is there already."""
-    recipes = Counter(call.key for plan in plans for call in plan.calls)
-    rows = []
-    for call in unique(call for plan in plans for call in plan.calls):
-        there = "there" if shelf.find(call) else "to run"
-        rows.append((call.stage, call.toolchain.name, call.key[:12], there, str(recipes[call.key])))
-    engine = plans[0].engine if plans else "-"
-    return (
-        table(("stage", "toolchain", "key", "state", "recipes"), rows)
-        + f"\nKeys are those of the {engine} engine; --engine chooses."
-    )
-
-
-def list_text(catalog: Catalog) -> str:
-    """Targets with their recipes, toolchains, and stages."""
-    for target in catalog.targets.values():
-        for recipe in target.recipe_paths:
-            catalog.recipes_for([target], recipe)  # what can't be run is not listed, but named
-    rows = [
-        (
-            target.name,
-            target.file.title,
-            recipe + (" (default)" if recipe == target.file.default_recipe else ""),
-            ", ".join(target.file.toolchains),
-        )
-        for target in catalog.targets.values()
-        for recipe in target.recipe_paths
-    ]
-    stages = [(item.name, item.stage.summary) for item in catalog.stage_library.recipe_stages.values()]
-    return "\n\n".join(
-        [table(("target", "hardware", "recipe", "toolchains"), rows), table(("stage", "what it does"), stages)]
-    )

@@ -12,13 +12,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from portwright.errors import UsageError
-from portwright.faces import table
 from portwright.history import Measurement
 from portwright.labels import ran_on
 from portwright.likeness import Protocol, protocol_of
 from portwright.naming import slug, suggestion
 from portwright.results import RunResult
 from portwright.run_records import CHANGED, HISTORY, RunRecord, lines, records
+from portwright.tables import table
 from portwright.view import RESULT
 
 SHORT = 10

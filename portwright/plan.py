@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from portwright.call_maker import CallMaker
 from portwright.calls import CallInput, RecipePlan, StageCall
 from portwright.chain import Made, check_chain, executable
-from portwright.devices import Access
-from portwright.engines.base import EngineKind
+from portwright.engines.kinds import EngineKind
 from portwright.errors import ModelError, RecipeError
 from portwright.recipe import Recipe, Step, steps
 from portwright.sources import LocalSource, ModelSource
 from portwright.stages import Declaration
 from portwright.target import Catalog, Execution, Target
 from portwright.target_file import ArchiveSpec
+
+if TYPE_CHECKING:
+    from portwright.devices import Access
 
 
 class Planner:

@@ -9,33 +9,17 @@ from pathlib import Path
 
 from portwright.board import Board
 from portwright.calls import RecipePlan, StageCall
-from portwright.devices import Access
 from portwright.errors import DataError, ModelError, PortwrightError, StageFailedError
 from portwright.executor import End, Work
 from portwright.outcomes import Outcomes
 from portwright.project import Project
-from portwright.recipe import Recipe
+from portwright.request import Wanted
 from portwright.results import RunResult
 from portwright.run_records import commit_of, record
 from portwright.shelf import Done
-from portwright.sources import LocalSource, ModelSource
 from portwright.store import Artifact
 from portwright.summary import about, build_result, wants_diagnosis
-from portwright.target import Target
 from portwright.view import Views
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """One recipe with its model and data, checked; no engine chosen yet."""
-
-    target: Target
-    recipe: Recipe
-    model: ModelSource
-    data: LocalSource | None
-    device: str | None = None
-    access: Access | None = None
-    """What of this machine the device's calls are given."""
 
 
 @dataclass(frozen=True, kw_only=True)

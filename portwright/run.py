@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,45 +10,20 @@ from functools import partial
 from portwright.board import Board
 from portwright.calls import RecipePlan
 from portwright.capacity import asked_for
-from portwright.devices import find, this_system
-from portwright.digests import DigestMemory
-from portwright.engines.base import Engine, EngineKind
-from portwright.engines.choose import ENGINE_KINDS, choose, open_engine, parse_kind
-from portwright.errors import UsageError
+from portwright.devices import this_system
+from portwright.engines.base import Engine
+from portwright.engines.choose import choose, open_engine
+from portwright.engines.kinds import ENGINE_KINDS, EngineKind, parse_kind
 from portwright.executor import Executor
 from portwright.locks import Usage
 from portwright.maker import Maker
 from portwright.outcomes import Outcomes
-from portwright.plan import Planner
 from portwright.project import Project
-from portwright.recipe_work import RecipeWork, Report, Wanted, report_made, write_report
+from portwright.recipe_work import RecipeWork, Report, report_made, write_report
+from portwright.request import Request, Wanted, load_catalog, plans_for, resolve
 from portwright.run_records import commit_of
 from portwright.shelf import Shelf
-from portwright.sources import parse_data, parse_model
-from portwright.stages import StageLibrary
 from portwright.summary import build_result, wants_diagnosis
-from portwright.target import Catalog
-from portwright.toolchain import load_toolchains
-from portwright.vendor import find_archives
-
-DIGESTS = "digests.json"
-ALL = "all"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user asked for, as typed. None where an option was left out."""
-
-    targets: str | None
-    recipe: str | None = None
-    model: str | None = None
-    data: str | None = None
-    engine: str | None = None
-    device: str | None = None
-    """A device of the target, by the name that target.toml gives it; None where something stands in for one."""
-    measure_again: bool = False
-    make_only: bool = False
-    """Whether to end with what ships: nothing is measured, evaluated or judged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,64 +32,6 @@ class RunSummary:
 
     engine: str
     reports: Sequence[Report] = field(default_factory=tuple)
-
-
-def load_catalog(project: Project) -> Catalog:
-    """Targets, recipes, stages, and toolchains with the vendor archives that are there."""
-    memory = DigestMemory(project.artifacts / DIGESTS)
-    archives = find_archives(project.targets, project.vendor, memory)
-    memory.save()
-    return Catalog(project.targets, load_toolchains(project.docker, archives), StageLibrary(project.shared))
-
-
-def resolve(project: Project, catalog: Catalog, request: Request, *, look: bool = True) -> list[Wanted]:
-    """Everything asked for, checked before anything starts; `look` for the device on this machine, too."""
-    memory = DigestMemory(project.artifacts / DIGESTS)
-    if request.targets is None and request.recipe is None:
-        raise UsageError(
-            "neither --target nor --recipe says what to run", hint=f"--target={', '.join(catalog.targets)}"
-        )
-    # A recipe knows its target.
-    chosen = catalog.recipes_for(catalog.select(ALL if request.targets is None else request.targets), request.recipe)
-    data = None if request.data is None else parse_data(request.data, memory)
-    wanted = [
-        Wanted(
-            target=target,
-            recipe=recipe,
-            model=parse_model(
-                recipe.model.source if request.model is None else request.model, recipe.model.revision, memory
-            ),
-            data=data,
-            device=request.device,
-            access=find(request.device, target.device(request.device)) if request.device and look else None,
-        )
-        for target, recipe in chosen
-    ]
-    memory.save()
-    return wanted
-
-
-def plans_for(catalog: Catalog, wanted: Sequence[Wanted], kind: EngineKind) -> list[RecipePlan]:
-    """The plans of all recipes for one kind of engine."""
-    planner = Planner(catalog, kind)
-    with _uncollected():
-        return [
-            planner.plan(item.target, item.recipe, item.model, item.data, item.device, item.access) for item in wanted
-        ]
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Plans are many small objects that all stay: looking for garbage among them takes nearly half of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            # And whatever looks for garbage later needn't look at them either.
-            gc.freeze()
-            gc.enable()
 
 
 def run(project: Project, request: Request, board: Board) -> RunSummary:

@@ -19,17 +19,19 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from portwright.checked import StrictModel
 from portwright.digests import digest_file, digest_json
 from portwright.disk import WRITABLE, remove_tree, sync_file, sync_folder, sync_tree, write_synced, writing
 from portwright.errors import StoreError
-from portwright.locks import held
+from portwright.locks import held, lock_file, taken
 from portwright.pool import SHARED_BYTES, Pool
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 MANIFEST = "manifest.json"
 FILES = "files"
@@ -133,7 +135,7 @@ class Store:
             self._tmp.mkdir(parents=True, exist_ok=True)
             self._sweep()
             folder = self._tmp / uuid.uuid4().hex
-            lock = FileLock(folder.with_suffix(".lock"))
+            lock = lock_file(folder.with_suffix(".lock"))
             lock.acquire()
             folder.mkdir()
         try:
@@ -145,13 +147,10 @@ class Store:
     def _sweep(self) -> None:
         # Of a run that was killed in the wrong moment only the lock is left.
         for folder in {path.with_suffix("") for path in self._tmp.iterdir()}:
-            lock = FileLock(folder.with_suffix(".lock"))
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                continue
-            remove_tree(folder)
-            _drop(lock)
+            lock = lock_file(folder.with_suffix(".lock"))
+            if taken(lock):
+                remove_tree(folder)
+                _drop(lock)
 
     def put(self, output: Path, manifest: Mapping[str, Any], passed: Mapping[str, Passed] | None = None) -> Artifact:
         """Make `output`, a folder of a workspace, the artifact of `manifest['key']`; its files become read-only.

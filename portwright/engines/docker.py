@@ -9,7 +9,7 @@ from pathlib import Path
 
 from portwright.capacity import available_memory
 from portwright.devices import Access
-from portwright.engines.base import EngineKind, Event, EventSink, Job, Outcome
+from portwright.engines.base import Event, EventSink, Job, Outcome
 from portwright.engines.call import merge_hub_cache, read_outcome
 from portwright.engines.docker_api import UNIX, connect, docker_answers, engine_errors, engine_host
 from portwright.engines.docker_base import pull_base
@@ -18,6 +18,7 @@ from portwright.engines.docker_device import check_device, gpu_request
 from portwright.engines.docker_files import Desk, Exchange, bound, copied, shares_files
 from portwright.engines.docker_image import build_toolchain, find_image
 from portwright.engines.docker_owner import container_user, reap
+from portwright.engines.kinds import EngineKind
 from portwright.engines.running import Running
 from portwright.errors import EngineError, StageFailedError
 from portwright.locks import held

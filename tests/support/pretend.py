@@ -12,12 +12,13 @@ from portwright.board import Board
 from portwright.calls import RecipePlan, StageCall
 from portwright.devices import Access
 from portwright.digests import DigestMemory
-from portwright.engines.base import EngineKind, EventSink, Job, Outcome
+from portwright.engines.base import EventSink, Job, Outcome
+from portwright.engines.kinds import EngineKind
 from portwright.errors import EngineError
 from portwright.executor import End, Executor, Work
 from portwright.plan import Planner
 from portwright.project import this_project
-from portwright.run import load_catalog
+from portwright.request import load_catalog
 from portwright.scheduler import Capacity
 from portwright.shelf import Shelf
 from portwright.sources import parse_data, parse_model

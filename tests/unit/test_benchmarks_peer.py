@@ -15,7 +15,7 @@ from benchmarks.peer_recipes import PUBLISHED, USER_SCRIPT, Published, write
 from benchmarks.peer_sides import Disk, Taken, entry_of, folder_bytes
 from benchmarks.processes import Cost
 from portwright.project import this_project
-from portwright.run import load_catalog
+from portwright.request import load_catalog
 
 NAMES = [published.name for published in PUBLISHED]
 

@@ -10,8 +10,9 @@ from portwright import bundle as bundles
 from portwright import run
 from portwright.board import Board
 from portwright.bundle import BundleRequest
-from portwright.engines.base import EngineKind, EventSink
+from portwright.engines.base import EventSink
 from portwright.engines.choose import Choice
+from portwright.engines.kinds import EngineKind
 from portwright.errors import StoreError
 from portwright.locks import Usage
 from portwright.project import ARTIFACTS_VARIABLE, Project, this_project

@@ -13,7 +13,7 @@ from portwright.device_locks import load_device_locks
 from portwright.errors import RecipeError, UsageError
 from portwright.project import this_project
 from portwright.readback import read_results
-from portwright.run import load_catalog
+from portwright.request import load_catalog
 from portwright.stages import StageLibrary
 
 PROJECT = this_project()

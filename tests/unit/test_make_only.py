@@ -9,7 +9,7 @@ import pytest
 from portwright import faces, run
 from portwright.board import Board
 from portwright.project import this_project
-from portwright.run import Request
+from portwright.request import Request
 from portwright.store import Store
 from stagelib import machinelock
 from support.pretend import PretendEngine, plan_of

@@ -16,13 +16,13 @@ from portwright.calls import RecipePlan, unique
 from portwright.chain import check_chain, executable
 from portwright.devices import Access
 from portwright.digests import DigestMemory
-from portwright.engines.base import EngineKind
+from portwright.engines.kinds import EngineKind
 from portwright.errors import RecipeError, UsageError
 from portwright.explain import explain_text, first_difference
 from portwright.plan import Planner
 from portwright.project import this_project
 from portwright.recipe import steps
-from portwright.run import load_catalog
+from portwright.request import load_catalog
 from portwright.shelf import device_of
 from portwright.sources import parse_data, parse_model
 from portwright.stages import StageLibrary

@@ -16,7 +16,7 @@ from portwright import cleaning
 from portwright.errors import StoreError
 from portwright.pool import SHARED_BYTES, STAMP_NS
 from portwright.project import Project, this_project
-from portwright.run import load_catalog
+from portwright.request import load_catalog
 from portwright.store import Artifact, Passed, Store
 
 WEIGHTS = b"w" * SHARED_BYTES

@@ -7,7 +7,7 @@ import pytest
 from portwright.errors import RecipeError
 from portwright.project import Project, this_project
 from portwright.recipe import RatioGate
-from portwright.run import load_catalog
+from portwright.request import load_catalog
 from portwright.target import Catalog
 from portwright.target_rules import check_gates
 

@@ -13,7 +13,7 @@ import pytest
 from portwright.calls import RecipePlan
 from portwright.digests import DigestMemory
 from portwright.errors import RecipeError
-from portwright.faces import list_text
+from portwright.listing import list_text
 from portwright.matrix import image_rows
 from portwright.plan import Planner
 from portwright.project import VENDOR_VARIABLE, Project, this_project

@@ -12,8 +12,8 @@ import pytest
 from portwright import cleaning, view
 from portwright.digests import DigestMemory
 from portwright.project import Project, this_project
+from portwright.request import load_catalog
 from portwright.results import GateRecord, RunResult
-from portwright.run import load_catalog
 from portwright.sources import parse_model
 from portwright.store import Artifact, Store
 from portwright.view import Views
