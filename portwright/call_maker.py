@@ -61,6 +61,7 @@ class CallMaker:
         self._engine: EngineKind = engine
         self._toolchain_digests: dict[str, str] = {}
         self._served: dict[tuple[str, Execution], _Served] = {}
+        self._shared: dict[tuple[str, str, Execution | None], _Served] = {}
         self._calls: dict[tuple[Any, ...], StageCall] = {}
 
     def call(
@@ -88,10 +89,21 @@ class CallMaker:
         return call
 
     def _serve(self, stage: str, execution: Execution) -> _Served:
-        """What every call of a stage has in common, looked up once; RecipeError where no toolchain can run it."""
+        """What every call of a stage has in common, looked up once; RecipeError where no toolchain can run it.
+
+        A stage that executes no model is the same for all targets that run it in the same toolchain.
+        """
+        runtime = self._catalog.stage_library.get(stage).stage.runtime
+        toolchain = self._catalog.toolchain_for(stage, execution)
+        shared = stage, toolchain.name, execution if runtime else None
+        if shared not in self._shared:
+            self._shared[shared] = self._new_served(stage, execution, toolchain)
+        served = self._served[stage, execution] = self._shared[shared]
+        return served
+
+    def _new_served(self, stage: str, execution: Execution, toolchain: Toolchain) -> _Served:
         library = self._catalog.stage_library
         declaration = library.get(stage)
-        toolchain = self._catalog.toolchain_for(stage, execution)
         modules = stage_modules(stage, execution.runtime if declaration.stage.runtime else None)
         components: dict[str, Any] = {
             "scheme": KEY_SCHEME,
@@ -102,7 +114,7 @@ class CallMaker:
         if declaration.stage.runtime and execution.identity and declaration.stage.kind == "artifact":
             # A measurement's key is the same on every device: its history is filed by device.
             components["device"] = execution.identity
-        served = self._served[stage, execution] = _Served(
+        return _Served(
             declaration=declaration,
             execution=execution,
             toolchain=toolchain,
@@ -111,7 +123,6 @@ class CallMaker:
             components=components,
             texts=_texts(components),
         )
-        return served
 
     def _toolchain_digest(self, toolchain: Toolchain) -> str:
         if toolchain.name not in self._toolchain_digests:

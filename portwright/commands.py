@@ -65,7 +65,7 @@ def run(request: Request) -> None:
 def build(targets: str, engine: str | None) -> None:
     """Build toolchains."""
     from portwright.board import Board
-    from portwright.run import build as run_build
+    from portwright.making import build as run_build
 
     with _reported():
         names = run_build(PROJECT, targets, engine, Board())
@@ -77,8 +77,7 @@ def plan(request: Request) -> None:
     from portwright.listing import plan_text
 
     with _reported():
-        plans = _plans(request)
-        print(plan_text(plans, Shelf(PROJECT.artifacts)))
+        print(plan_text(*_plans(request)))
 
 
 def explain(request: Request) -> None:
@@ -87,7 +86,7 @@ def explain(request: Request) -> None:
     from portwright.view import Views
 
     with _reported():
-        plans = _plans(request)
+        plans, _ = _plans(request)
         views = Views(PROJECT.artifacts)
         for item in plans:
             print(explain_text(item, views.manifest(item.model, item.recipe.name)))
@@ -173,15 +172,22 @@ def clean(*, yes: bool, everything: bool, older_than_days: int) -> None:
         print(cleaning.text(found, PROJECT, removed=yes))
 
 
-def _plans(request: Request) -> list[RecipePlan]:
-    """Plans for the engine asked for, else for the one whose results are there, else for docker."""
+def _plans(request: Request) -> tuple[list[RecipePlan], set[str]]:
+    """Plans for the engine asked for, else for the one whose results are there, else for docker; and the keys there."""
     asked = parse_kind(request.engine)
     catalog = load_catalog(PROJECT)
     wanted = resolve(PROJECT, catalog, request, look=False)
     shelf = Shelf(PROJECT.artifacts)
-    candidates = [plans_for(catalog, wanted, kind) for kind in ([asked] if asked else ENGINE_KINDS)]
-    there = [sum(shelf.find(call) is not None for item in plans for call in item.calls) for plans in candidates]
-    return candidates[there.index(max(there))]
+    kinds = [asked] if asked else ENGINE_KINDS[:1] if shelf.empty else ENGINE_KINDS
+    best: tuple[int, list[RecipePlan], set[str]] | None = None
+    for kind in kinds:
+        plans = plans_for(catalog, wanted, kind)
+        there = shelf.there(call for item in plans for call in item.calls)
+        found = sum(call.key in there for item in plans for call in item.calls)
+        if best is None or found > best[0]:
+            best = found, plans, there
+    assert best is not None
+    return best[1:]
 
 
 @contextlib.contextmanager

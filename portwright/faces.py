@@ -10,9 +10,8 @@ from portwright.gates import failed, too_few
 from portwright.labels import ran_on, timing_doubts
 from portwright.naming import suggestion
 from portwright.project import Project
-from portwright.recipe_work import Report
+from portwright.reports import Report, RunSummary
 from portwright.results import GateRecord, RunResult
-from portwright.run import RunSummary
 from portwright.store import Artifact
 from portwright.tables import table
 

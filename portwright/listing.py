@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 from portwright.calls import RecipePlan, unique
-from portwright.shelf import Shelf
 from portwright.tables import table
 from portwright.target import Catalog
 
 
-def plan_text(plans: Sequence[RecipePlan], shelf: Shelf) -> str:
-    """The calls of all plans, each once, with what is there already."""
+def plan_text(plans: Sequence[RecipePlan], there: AbstractSet[str]) -> str:
+    """The calls of all plans, each once; `there` are the keys of those that need not run."""
     recipes = Counter(call.key for plan in plans for call in plan.calls)
     rows = []
     for call in unique(call for plan in plans for call in plan.calls):
-        there = "there" if shelf.find(call) else "to run"
-        rows.append((call.stage, call.toolchain.name, call.key[:12], there, str(recipes[call.key])))
+        state = "there" if call.key in there else "to run"
+        rows.append((call.stage, call.toolchain.name, call.key[:12], state, str(recipes[call.key])))
     engine = plans[0].engine if plans else "-"
     return (
         table(("stage", "toolchain", "key", "state", "recipes"), rows)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, JsonValue, PrivateAttr, ValidationError, model_validator
 
-from portwright.checked import StrictModel, invalid, parse_json_object, read_text, validate
+from portwright.checked import StrictModel, invalid, read_json, read_text
 from portwright.digests import digest_text
 from portwright.errors import RecipeError
 from portwright.naming import suggestion
@@ -191,7 +191,7 @@ Step = tuple[Declaration, dict[str, Any]]
 def load_recipe(path: Path, library: StageLibrary) -> Recipe:
     """Read and check a recipe, its stages' parameters included; RecipeError says what is wrong and where."""
     text = read_text(path, WHAT)
-    recipe = validate(Recipe, parse_json_object(text, path, WHAT), path, WHAT)
+    recipe = read_json(Recipe, text, path, WHAT)
     recipe._path, recipe._digest = path, digest_text(text)  # noqa: SLF001 - set once, by the only reader
     for index, (declaration, given) in enumerate(steps(recipe, library)):
         parameters(declaration.name, given, recipe, library, ("stages", index))

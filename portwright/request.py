@@ -20,7 +20,7 @@ from portwright.project import Project
 from portwright.recipe import Recipe
 from portwright.sources import LocalSource, ModelSource, parse_data, parse_model
 from portwright.stages import StageLibrary
-from portwright.target import Catalog, Target
+from portwright.target import ALL, Catalog, Target
 from portwright.toolchain import load_toolchains
 from portwright.vendor import find_archives
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from portwright.devices import Access
 
 DIGESTS = "digests.json"
-ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,21 @@ def load_catalog(project: Project) -> Catalog:
     return Catalog(project.targets, load_toolchains(project.docker, archives), StageLibrary(project.shared))
 
 
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Recipes and plans are many small objects that all stay: looking for garbage among them takes half of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            # And whatever looks for garbage later needn't look at them either.
+            gc.freeze()
+            gc.enable()
+
+
+@_uncollected()
 def resolve(project: Project, catalog: Catalog, request: Request, *, look: bool = True) -> list[Wanted]:
     """Everything asked for, checked before anything starts; `look` for the device on this machine, too."""
     memory = DigestMemory(project.artifacts / DIGESTS)
@@ -101,24 +115,8 @@ def _access(target: Target, device: str) -> Access:
     return find(device, target.device(device))
 
 
+@_uncollected()
 def plans_for(catalog: Catalog, wanted: Sequence[Wanted], kind: EngineKind) -> list[RecipePlan]:
     """The plans of all recipes for one kind of engine."""
     planner = Planner(catalog, kind)
-    with _uncollected():
-        return [
-            planner.plan(item.target, item.recipe, item.model, item.data, item.device, item.access) for item in wanted
-        ]
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Plans are many small objects that all stay: looking for garbage among them takes nearly half of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            # And whatever looks for garbage later needn't look at them either.
-            gc.freeze()
-            gc.enable()
+    return [planner.plan(item.target, item.recipe, item.model, item.data, item.device, item.access) for item in wanted]

@@ -22,9 +22,10 @@ from stagelib.api import Stage
 
 # `stagelib.a.b`, with the names it imports where an import follows, in parentheses or on one (continued) line. Parsing
 # every file for its syntax tree would take most of a plan's time; a mention too many costs a stage nothing but a rerun.
-# That no letter goes before is asked behind the name: `re` looks for a leading literal at once, but letter by letter else.
+# That no letter goes before the name is asked behind it: `re` looks for a leading literal at once, else place by place.
 _MENTION = re.compile(
-    r"(stagelib(?<!\wstagelib)(?:\.[A-Za-z_0-9]+)*)(?:[ \t]+import\b(?:[ \t]|\\\n)*(\((?:#[^\n]*|[^#)])*\)|(?:[^\n;\\]|\\\n)*))?"
+    r"(stagelib(?<!\wstagelib)(?:\.[A-Za-z_0-9]+)*)"
+    r"(?:[ \t]+import\b(?:[ \t]|\\\n)*(\((?:#[^\n]*|[^#)])*\)|(?:[^\n;\\]|\\\n)*))?"
 )
 _NAME = re.compile(r"[A-Za-z_0-9]+")
 FILLED_BY_SHAPE = ("batch_size", "sequence_length")

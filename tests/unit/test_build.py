@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from portwright import bundle as bundles
-from portwright import run
+from portwright import making
 from portwright.board import Board
 from portwright.bundle import BundleRequest
 from portwright.engines.base import EventSink
@@ -66,10 +66,10 @@ def test_all_that_this_system_can_have_is_built(
     expected: list[str],
 ) -> None:
     builder = Builder(kind, project.artifacts)
-    monkeypatch.setattr(run, "open_engine", lambda *_: builder)
-    monkeypatch.setattr(run, "choose", lambda _: Choice(kind, "a test says so"))
-    monkeypatch.setattr(run, "this_system", lambda: system)
-    assert run.build(project, target, None, Board()) == builder.prepared == expected
+    monkeypatch.setattr(making, "open_engine", lambda *_: builder)
+    monkeypatch.setattr(making, "choose", lambda _: Choice(kind, "a test says so"))
+    monkeypatch.setattr(making, "this_system", lambda: system)
+    assert making.build(project, target, None, Board()) == builder.prepared == expected
 
 
 def test_nothing_is_cleaned_under_a_bundle(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
