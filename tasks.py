@@ -16,7 +16,7 @@ from invoke.tasks import task
 sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 
 TARGET = "one target, several with commas, or all; left out: the recipe's own"
-RECIPE = "a recipe's name, or a JSON file; left out: the target's default recipe"
+RECIPE = "a recipe's name, all (of the targets), or a JSON file; left out: the target's default recipe"
 MODEL = "hub id[@revision], a local folder, or synthetic:bert-base?seed=0; left out: the recipe's own"
 DATA = "JSON-lines or Parquet file with the fields the recipe names; left out: the recipe's hub data"
 DEVICE = "a device of the target (npu, gpu), passed to what executes; left out: something stands in for it, labelled so"
@@ -133,7 +133,7 @@ def matrix(_: Context, format: str = "github", jobs: str = "all") -> None:  # no
 @task(
     auto_shortflags=False,
     help={
-        "recipe": RECIPE,
+        "recipe": "a recipe's name, or a JSON file",
         "out": "the zip file; a folder with --platform=all",
         "target": "the recipe's target; left out: whichever has it",
         "model": MODEL,

@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from portwright.engines.base import Event
-
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
+
+    from portwright.engines.base import Event
 
 QUIET_S = 15.0
 """Off a terminal, a long step says so this often."""

@@ -16,10 +16,8 @@ from portwright.naming import user_path
 from portwright.project import Project
 from portwright.request import Request, load_catalog, resolve
 from portwright.stages import StageLibrary
-from portwright.target import Target
+from portwright.target import ALL, Target
 from stagelib.runner.contents import CPU, Execution
-
-ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,8 @@ def bundle(project: Project, request: BundleRequest) -> list[Bundled]:
 def _bundle(project: Project, request: BundleRequest) -> list[Bundled]:
     locks, catalog = load_device_locks(project), load_catalog(project)
     asked = Request(targets=request.target or ALL, recipe=request.recipe, model=request.model)
+    if request.recipe == ALL:
+        raise UsageError("a bundle is of one recipe", hint="--recipe=NAME, once for each")
     wanted = resolve(project, catalog, asked)[0]
     packed = last_run(project, wanted)
     out = user_path(request.out)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from portwright.engines.base import EngineKind
+from portwright.engines.kinds import EngineKind
 from portwright.recipe import Recipe
 from portwright.sources import LocalSource, ModelSource
 from portwright.target import Execution, Target
@@ -15,7 +15,8 @@ from portwright.target_file import ArchiveSpec
 from portwright.toolchain import Toolchain
 
 
-class CallInput(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class CallInput:
     """What fills a role of a stage: another call's artifact, or something of the user's."""
 
     call: StageCall | None = None
@@ -30,7 +31,7 @@ class CallInput(NamedTuple):
         return self.local.digest
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StageCall:
     """A stage with everything it needs: the unit that is cached and run."""
 
@@ -50,11 +51,6 @@ class StageCall:
     """Modules of the stage library that run: the key holds a digest of them and of what they import."""
     components: Mapping[str, Any] = field(repr=False)
     """What the key is the digest of, for `invoke explain`."""
-
-    @cached_property
-    def upstream(self) -> tuple[StageCall, ...]:
-        """Every call this one depends on, each once, first ones first."""
-        return in_order(item.call for item in self.inputs.values() if item.call is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,25 +84,30 @@ class RecipePlan:
     def calls(self) -> tuple[StageCall, ...]:
         """Each call once, dependencies first; texts before the export, since what is wrong with them shows sooner."""
         ends = [self.batches, self.package, self.evaluate, *([self.emulate] if self.emulate else []), self.benchmark]
-        return in_order(ends)
+        return tuple(in_order(ends))
 
     @cached_property
     def make_calls(self) -> tuple[StageCall, ...]:
         """Those of the calls that what ships is made by: nothing is measured or evaluated."""
-        return in_order((self.batches, self.package))
+        return tuple(in_order([self.batches, self.package]))
 
 
-def in_order(ends: Iterable[StageCall]) -> tuple[StageCall, ...]:
-    """Calls and every call they depend on, each once, dependencies first."""
+def in_order(ends: Iterable[StageCall]) -> list[StageCall]:
+    """Calls and all they depend on, each once, dependencies first."""
     found: dict[str, StageCall] = {}
 
-    def visit(call: StageCall) -> None:
-        if call.key not in found:
-            for given in call.inputs.values():
-                if given.call is not None:
-                    visit(given.call)
-            found[call.key] = call
+    def add(call: StageCall) -> None:
+        for given in call.inputs.values():
+            if given.call is not None and given.call.key not in found:
+                add(given.call)
+        found[call.key] = call
 
     for end in ends:
-        visit(end)
-    return tuple(found.values())
+        if end.key not in found:
+            add(end)
+    return list(found.values())
+
+
+def unique(calls: Iterable[StageCall]) -> list[StageCall]:
+    """Equal calls are one call."""
+    return list({call.key: call for call in calls}.values())

@@ -70,11 +70,21 @@ def parse_json_object(text: str, path: Path, what: str) -> dict[str, Any]:
 _JSON_KINDS = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
 
 
+def read_json(model: type[ModelT], text: str, path: Path, what: str) -> ModelT:
+    """A JSON file's text as `model`; RecipeError for what is no JSON object, and as `validate` says."""
+    parse_json_object(text, path, what)  # pydantic's own reader takes a key twice, and NaN
+    return _validate(model, text, path, what)
+
+
 def validate(model: type[ModelT], value: dict[str, Any], path: Path, what: str) -> ModelT:
     """`value` as `model`; RecipeError lists what is wrong, each with its place and what was expected."""
+    # Through JSON: strict mode takes a list for a tuple only there.
+    return _validate(model, json.dumps(value, default=str), path, what)
+
+
+def _validate(model: type[ModelT], text: str, path: Path, what: str) -> ModelT:
     try:
-        # Through JSON: strict mode takes a list for a tuple only there.
-        return model.model_validate_json(json.dumps(value, default=str))
+        return model.model_validate_json(text)
     except ValidationError as error:
         raise invalid(error, path, what, known_keys(model)) from None
 

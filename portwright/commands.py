@@ -1,4 +1,7 @@
-"""The commands behind the tasks: call, print, and turn errors into one message and one exit code."""
+"""The commands behind the tasks: call, print, and turn errors into one message and one exit code.
+
+Each imports what it alone needs when it runs.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,9 @@ from typing import NoReturn
 
 from invoke.exceptions import Exit
 
-from portwright import listing
 from portwright.calls import RecipePlan
 from portwright.disk import STORAGE_HINTS, storage_error
-from portwright.engines.choose import ENGINE_KINDS, parse_kind
+from portwright.engines.kinds import ENGINE_KINDS, parse_kind
 from portwright.errors import GateError, InterruptedRunError, PortwrightError
 from portwright.project import this_project
 from portwright.request import Request, load_catalog, plans_for, resolve
@@ -63,7 +65,7 @@ def run(request: Request) -> None:
 def build(targets: str, engine: str | None) -> None:
     """Build toolchains."""
     from portwright.board import Board
-    from portwright.run import build as run_build
+    from portwright.making import build as run_build
 
     with _reported():
         names = run_build(PROJECT, targets, engine, Board())
@@ -72,9 +74,10 @@ def build(targets: str, engine: str | None) -> None:
 
 def plan(request: Request) -> None:
     """Print the plan of recipes."""
+    from portwright.listing import plan_text
+
     with _reported():
-        plans = _plans(request)
-        print(listing.plan_text(plans, Shelf(PROJECT.artifacts)))
+        print(plan_text(*_plans(request)))
 
 
 def explain(request: Request) -> None:
@@ -83,7 +86,7 @@ def explain(request: Request) -> None:
     from portwright.view import Views
 
     with _reported():
-        plans = _plans(request)
+        plans, _ = _plans(request)
         views = Views(PROJECT.artifacts)
         for item in plans:
             print(explain_text(item, views.manifest(item.model, item.recipe.name)))
@@ -91,8 +94,10 @@ def explain(request: Request) -> None:
 
 def list_all() -> None:
     """Print targets, recipes and stages."""
+    from portwright.listing import list_text
+
     with _reported():
-        print(listing.list_text(load_catalog(PROJECT)))
+        print(list_text(load_catalog(PROJECT)))
 
 
 def matrix(format_: str, jobs: str) -> None:
@@ -117,12 +122,12 @@ def bundle(
 
 def results(path: str, format_: str) -> None:
     """Print results that were made elsewhere."""
-    from portwright.faces import results_text
+    from portwright import faces
     from portwright.naming import user_path
     from portwright.readback import read_results
 
     with _reported():
-        print(results_text(read_results(user_path(path)), format_))
+        print(faces.results_text(read_results(user_path(path)), format_))
 
 
 def report(out: str | None, form: str, model: str | None) -> None:
@@ -167,15 +172,22 @@ def clean(*, yes: bool, everything: bool, older_than_days: int) -> None:
         print(cleaning.text(found, PROJECT, removed=yes))
 
 
-def _plans(request: Request) -> list[RecipePlan]:
-    """Plans for the engine asked for, else for the one whose results are there, else for docker."""
+def _plans(request: Request) -> tuple[list[RecipePlan], set[str]]:
+    """Plans for the engine asked for, else for the one whose results are there, else for docker; and the keys there."""
     asked = parse_kind(request.engine)
     catalog = load_catalog(PROJECT)
     wanted = resolve(PROJECT, catalog, request, look=False)
     shelf = Shelf(PROJECT.artifacts)
-    candidates = [plans_for(catalog, wanted, kind) for kind in ([asked] if asked else ENGINE_KINDS)]
-    there = [sum(shelf.find(call) is not None for item in plans for call in item.calls) for plans in candidates]
-    return candidates[there.index(max(there))]
+    kinds = [asked] if asked else ENGINE_KINDS[:1] if shelf.empty else ENGINE_KINDS
+    best: tuple[int, list[RecipePlan], set[str]] | None = None
+    for kind in kinds:
+        plans = plans_for(catalog, wanted, kind)
+        there = shelf.there(call for item in plans for call in item.calls)
+        found = sum(call.key in there for item in plans for call in item.calls)
+        if best is None or found > best[0]:
+            best = found, plans, there
+    assert best is not None
+    return best[1:]
 
 
 @contextlib.contextmanager

@@ -16,10 +16,10 @@ from portwright.errors import UsageError
 from portwright.findings import Finding, Outcome, bounded, gates, status
 from portwright.labels import ran_on
 from portwright.likeness import unlike
-from portwright.listing import table
 from portwright.project import Project
 from portwright.results import RunResult, Similarity
 from portwright.sides import Side, find_sides
+from portwright.tables import table
 
 REPEATABILITY = 0.03
 """Two measurements of the same model on the same machine lie within so much of their middle."""

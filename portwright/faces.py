@@ -1,4 +1,4 @@
-"""What commands print of results: tables and last lines. Pure: values in, text out."""
+"""What commands print: tables and last lines. Pure: values in, text out."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from portwright import readback
 from portwright.errors import UsageError
 from portwright.gates import failed, too_few
 from portwright.labels import ran_on, timing_doubts
-from portwright.listing import table
 from portwright.naming import suggestion
 from portwright.project import Project
-from portwright.recipe_work import Report
+from portwright.reports import Report, RunSummary
 from portwright.results import GateRecord, RunResult
-from portwright.run import RunSummary
 from portwright.store import Artifact
+from portwright.tables import table
 
 COMPUTES_WORSE = "weights per channel, more bits for activations, more calibration texts, or those layers left in float"
 MORE_PAIRS = "more pairs (accuracy.samples, and data that has them), or a wider margin (gates.accuracy.max_drop)"

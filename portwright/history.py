@@ -44,13 +44,21 @@ class History:
     """`measurements/<key>/<device>@<host>.jsonl`, one measurement a line, the last line the newest."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self._folder = root / "measurements"
+        self._place = os.fspath(self._folder)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was ever measured."""
+        return not self._folder.is_dir() or next(self._folder.iterdir(), None) is None
 
     def path(self, key: str, device: str, host: str) -> Path:
-        return self._root / "measurements" / key / f"{slug(device)}@{host}.jsonl"
+        return self._folder / key / f"{slug(device)}@{host}.jsonl"
 
     def last(self, key: str, device: str, host: str) -> Measurement | None:
         """The newest whole line; a line cut short by a crash is passed over."""
+        if not os.path.isdir(f"{self._place}/{key}"):  # noqa: PTH112 - no Path for each of a plan's thousands of keys
+            return None
         try:
             lines = self.path(key, device, host).read_text(encoding="utf-8").splitlines()
         except OSError:

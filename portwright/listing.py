@@ -1,31 +1,23 @@
-"""Tables of what there is and what would be done: values in, text out. Of results, `faces` prints."""
+"""What `invoke plan` and `invoke list` print. Pure: values in, text out."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
-from portwright.calls import RecipePlan, in_order
-from portwright.shelf import Shelf
+from portwright.calls import RecipePlan, unique
+from portwright.tables import table
 from portwright.target import Catalog
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns under headings, as wide as their widest cell."""
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
-
-
-def plan_text(plans: Sequence[RecipePlan], shelf: Shelf) -> str:
-    """The calls of all plans, each once, with what is there already."""
+def plan_text(plans: Sequence[RecipePlan], there: AbstractSet[str]) -> str:
+    """The calls of all plans, each once; `there` are the keys of those that need not run."""
     recipes = Counter(call.key for plan in plans for call in plan.calls)
     rows = []
-    for call in in_order(call for plan in plans for call in plan.calls):
-        there = "there" if shelf.find(call) else "to run"
-        rows.append((call.stage, call.toolchain.name, call.key[:12], there, str(recipes[call.key])))
+    for call in unique(call for plan in plans for call in plan.calls):
+        state = "there" if call.key in there else "to run"
+        rows.append((call.stage, call.toolchain.name, call.key[:12], state, str(recipes[call.key])))
     engine = plans[0].engine if plans else "-"
     return (
         table(("stage", "toolchain", "key", "state", "recipes"), rows)

@@ -8,28 +8,45 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from portwright.disk import writing
 from portwright.errors import StoreError
 from stagelib.machinelock import POLL_S, hold
 
+if TYPE_CHECKING:
+    from filelock import FileLock
+
 CLEANING = "cleaning.lock"
 RUNNING = "run-"
+
+
+def lock_file(path: Path) -> FileLock:
+    """A lock that is a file, not taken yet. The package is imported by who takes one: a plan doesn't."""
+    from filelock import FileLock
+
+    return FileLock(path)
+
+
+def taken(lock: FileLock) -> bool:
+    """Take a lock unless another has it; whether it was taken."""
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
 
 
 @contextlib.contextmanager
 def held(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Hold a lock file; `waiting` is called again and again while another holds it, and gives up by raising."""
-    lock = FileLock(path)
+    lock = lock_file(path)
     with writing(path):
-        while not lock.is_locked:
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                waiting()
-                time.sleep(POLL_S)
+        while not taken(lock):
+            waiting()
+            time.sleep(POLL_S)
     try:
         yield
     finally:
@@ -62,8 +79,8 @@ class Usage:
         """While a run lasts, nothing of the store is cleaned away."""
         with writing(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self._folder / CLEANING):
-                mine = FileLock(self._folder / f"{RUNNING}{uuid.uuid4().hex}.lock")
+            with lock_file(self._folder / CLEANING):
+                mine = lock_file(self._folder / f"{RUNNING}{uuid.uuid4().hex}.lock")
                 mine.acquire()
         try:
             yield
@@ -76,7 +93,7 @@ class Usage:
         """Keep runs from starting; StoreError while one lasts."""
         with writing(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self._folder / CLEANING)
+            lock = lock_file(self._folder / CLEANING)
             lock.acquire()
         try:
             for path in self._folder.glob(f"{RUNNING}*.lock"):
@@ -86,13 +103,11 @@ class Usage:
             lock.release()
 
     def _must_be_over(self, path: Path) -> None:
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
+        lock = lock_file(path)
+        if not taken(lock):
             hint = "wait for it to end, then clean"
             raise StoreError(
                 f"a run is using {self._folder.parent}", why="cleaning would take its work away", hint=hint
-            ) from None
+            )
         lock.release()
         path.unlink(missing_ok=True)

@@ -15,10 +15,10 @@ from portwright.errors import UsageError
 from portwright.history import Measurement
 from portwright.labels import ran_on
 from portwright.likeness import Protocol, protocol_of
-from portwright.listing import table
 from portwright.naming import slug, suggestion
 from portwright.results import RunResult
 from portwright.run_records import CHANGED, HISTORY, RunRecord, lines, records
+from portwright.tables import table
 from portwright.view import RESULT
 
 SHORT = 10

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from portwright.call_maker import CallMaker
 from portwright.calls import CallInput, RecipePlan, StageCall
 from portwright.chain import Made, check_chain, executable
-from portwright.devices import Access
-from portwright.engines.base import EngineKind
+from portwright.engines.kinds import EngineKind
 from portwright.errors import ModelError, RecipeError
 from portwright.recipe import Recipe, Step, steps
 from portwright.sources import LocalSource, ModelSource
 from portwright.stages import Declaration
 from portwright.target import Catalog, Execution, Target
 from portwright.target_file import ArchiveSpec
+
+if TYPE_CHECKING:
+    from portwright.devices import Access
 
 
 class Planner:
@@ -78,15 +80,16 @@ class _RecipePlanner:
         self._stand_in = target.stand_in
         self._execution = execution
         self._roles: dict[str, CallInput] = {}
+        self._rows: dict[str, CallInput] = {}
 
     def plan(self, model: ModelSource, data: LocalSource | None) -> RecipePlan:
         recipe = self._recipe
         self._roles["source"] = self._source(model)
-        self._roles["evaluation_data"] = CallInput(call=self._data(recipe.evaluation.data, data))
+        self._roles["evaluation_data"] = self._data(recipe.evaluation.data, data)
         if recipe.calibration:
-            self._roles["calibration_data"] = CallInput(call=self._data(recipe.calibration.data, data))
+            self._roles["calibration_data"] = self._data(recipe.calibration.data, data)
         if recipe.accuracy:
-            self._roles["accuracy_data"] = CallInput(call=self._data(recipe.accuracy.data, data))
+            self._roles["accuracy_data"] = self._data(recipe.accuracy.data, data)
         batches = self._call("tokenize", self._tokenize_params())
         self._roles["batches"] = CallInput(call=batches)
         chain, made, left_out = self._chain()
@@ -115,8 +118,14 @@ class _RecipePlanner:
         except RecipeError as error:
             raise ModelError(f"no model {model.text!r}", why=error.message, hint=error.hint) from None
 
-    def _data(self, name: str, local: LocalSource | None) -> StageCall:
-        """The rows of a data set; a local file takes its place, and needn't have what only accuracy is judged on."""
+    def _data(self, name: str, local: LocalSource | None) -> CallInput:
+        """The rows of a data set, which several roles may share."""
+        if name not in self._rows:
+            self._rows[name] = CallInput(call=self._read(name, local))
+        return self._rows[name]
+
+    def _read(self, name: str, local: LocalSource | None) -> StageCall:
+        """What reads a data set; a local file takes its place, and needn't have what only accuracy is judged on."""
         recipe, data = self._recipe, self._recipe.data[name]
         if local is None:
             return self._call("fetch_data", data.model_dump(mode="json"))
@@ -162,34 +171,36 @@ class _RecipePlanner:
 
     def _ends(self, chain: Sequence[tuple[Declaration, StageCall]], made: Sequence[Made]) -> dict[str, Any]:
         """What follows the recipe's own stages. The package is the same whatever device is asked for."""
+        indices = {
+            execution: executable(self._recipe, made, self._planner.formats(execution))
+            for execution in dict.fromkeys((self._execution, self._stand_in))
+        }
 
-        def loaded_by(execution: Execution) -> tuple[int, dict[str, CallInput]]:
-            """Which of the chain's models it executes, and the roles with that one."""
-            index = executable(self._recipe, made, self._planner.formats(execution))
-            return index, {**self._roles, "executable": CallInput(call=chain[index][1])}
+        def loaded_by(execution: Execution) -> StageCall:
+            return chain[indices[execution]][1]
 
-        def call(stage: str, given: Mapping[str, Any]) -> StageCall:
-            return self._planner.call(self._recipe, self._execution, stage, given, executed)
+        def call(stage: str, execution: Execution, given: Mapping[str, Any]) -> StageCall:
+            roles = {**self._roles, "executable": CallInput(call=loaded_by(execution))}
+            return self._planner.call(self._recipe, execution, stage, given, roles)
 
-        index, executed = loaded_by(self._execution)
-        stood_in = executed if self._execution is self._stand_in else loaded_by(self._stand_in)[1]
         emulate = None
         emulator, spec = self._target.emulator, self._target.file.emulator
         if emulator and spec and not self._execution.asked and made[-1].format in self._planner.formats(emulator):
             given = {"samples": spec.samples, "budget_s": spec.budget_s}
-            emulate = self._planner.call(self._recipe, emulator, "emulate", given, stood_in)
-        embeddings = call("embed", {})
+            roles = {**self._roles, "executable": CallInput(call=loaded_by(self._stand_in))}
+            emulate = self._planner.call(self._recipe, emulator, "emulate", given, roles)
+        embeddings = call("embed", self._execution, {})
         reference = self._planner.call(
             self._recipe, baseline(self._stand_in), "embed", {}, {**self._roles, "executable": self._roles["exported"]}
         )
         judged = {"embeddings": CallInput(call=embeddings), "reference_embeddings": CallInput(call=reference)}
         return {
-            "executed": chain[index][1],
-            "executed_format": str(made[index].format),
-            "package": self._planner.call(self._recipe, self._stand_in, "package", {}, stood_in),
-            "benchmark": call("benchmark", self._recipe.benchmark),
+            "executed": loaded_by(self._execution),
+            "executed_format": str(made[indices[self._execution]].format),
+            "package": call("package", self._stand_in, {}),
+            "benchmark": call("benchmark", self._execution, self._recipe.benchmark),
             "embeddings": embeddings,
             "evaluate": self._planner.call(self._recipe, self._stand_in, "evaluate", {}, {**self._roles, **judged}),
             "emulate": emulate,
-            "diagnose": None if self._execution.asked else call("diagnose", {}),
+            "diagnose": None if self._execution.asked else call("diagnose", self._execution, {}),
         }

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, JsonValue, PrivateAttr, ValidationError, model_validator
 
-from portwright.checked import StrictModel, invalid, parse_json_object, read_text, validate
+from portwright.checked import StrictModel, invalid, read_json, read_text
 from portwright.digests import digest_text
 from portwright.errors import RecipeError
 from portwright.naming import suggestion
@@ -191,18 +191,18 @@ Step = tuple[Declaration, dict[str, Any]]
 def load_recipe(path: Path, library: StageLibrary) -> Recipe:
     """Read and check a recipe, its stages' parameters included; RecipeError says what is wrong and where."""
     text = read_text(path, WHAT)
-    recipe = validate(Recipe, parse_json_object(text, path, WHAT), path, WHAT)
+    recipe = read_json(Recipe, text, path, WHAT)
     recipe._path, recipe._digest = path, digest_text(text)  # noqa: SLF001 - set once, by the only reader
-    steps(recipe, library)
+    for index, (declaration, given) in enumerate(steps(recipe, library)):
+        parameters(declaration.name, given, recipe, library, ("stages", index))
     parameters("benchmark", recipe.benchmark, recipe, library, ("benchmark",))
     return recipe
 
 
 def steps(recipe: Recipe, library: StageLibrary) -> list[Step]:
-    """The recipe's stages with the parameters it gives, checked against their declarations."""
+    """The recipe's stages, each known and one that a recipe may list, with the parameters it gives."""
     found: list[Step] = []
     for index, entry in enumerate(recipe.stages):
-        place = ("stages", index)
         name = entry.get("stage")
         declaration = library.for_recipes(name)
         if declaration is None:
@@ -212,15 +212,14 @@ def steps(recipe: Recipe, library: StageLibrary) -> list[Step]:
                 else f"recipe {recipe.path}: stages[{index}].stage: is missing",
                 hint=suggestion(str(name), library.recipe_stages),
             )
-        given = {key: value for key, value in entry.items() if key != "stage"}
-        found.append((declaration, parameters(declaration.name, given, recipe, library, place)))
+        found.append((declaration, {key: value for key, value in entry.items() if key != "stage"}))
     return found
 
 
 def parameters(
     stage: str, given: Mapping[str, Any], recipe: Recipe, library: StageLibrary, place: tuple[int | str, ...]
-) -> dict[str, Any]:
-    """Check the parameters a recipe gives to a stage, and return them as given."""
+) -> None:
+    """Check the parameters a recipe gives to a stage; RecipeError for one that doesn't fit."""
     declaration = library.get(stage)
     stand_in = {"batch_size": 1, "sequence_length": 128, "runtime": "onnxruntime", "device": "CPU"}
     for name in declaration.filled:
@@ -233,4 +232,3 @@ def parameters(
         declaration.fill({**given, **{name: stand_in[name] for name in declaration.filled}})
     except ValidationError as error:
         raise invalid(error, recipe.path, WHAT, declaration.parameter_names, place) from None
-    return dict(given)

@@ -1,11 +1,10 @@
-"""One recipe of a run: what was asked for, the work it makes, and how it ended."""
+"""One recipe of a run: the work it makes for the executor, whatever comes of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from portwright.board import Board
 from portwright.calls import RecipePlan, StageCall
@@ -13,26 +12,9 @@ from portwright.errors import DataError, ModelError, PortwrightError, StageFaile
 from portwright.executor import End, Work
 from portwright.outcomes import Outcomes
 from portwright.project import Project
+from portwright.reports import Report, report_made, write_report
 from portwright.request import Wanted
-from portwright.results import RunResult
-from portwright.run_records import commit_of, record
-from portwright.shelf import Done
-from portwright.store import Artifact
-from portwright.summary import about, build_result, wants_diagnosis
-from portwright.view import Views
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """How one recipe ended: a result with its view, what was made and not judged, or the error that stopped it."""
-
-    wanted: Wanted
-    result: RunResult | None = None
-    view: Path | None = None
-    made: Artifact | None = None
-    """What ships, where nothing more was asked for."""
-    nothing_ran: bool = False
-    error: PortwrightError | None = None
+from portwright.summary import build_result, wants_diagnosis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,23 +76,6 @@ class RecipeWork:
         # The other recipes still run; this one's error stands in its report, and decides the exit code.
         self.board.line(f"{self.wanted.target.name}: stopped")
         self.keep(Report(wanted=self.wanted, error=error))
-
-
-def report_made(wanted: Wanted, plan: RecipePlan, done: Sequence[Done]) -> Report:
-    """What a recipe made, from the outcomes of its plan's `make_calls`. No view is written: it was not judged."""
-    [package] = [item for item in done if item.call.key == plan.package.key]
-    return Report(wanted=wanted, made=package.artifact, nothing_ran=all(item.cached for item in done))
-
-
-def write_report(project: Project, wanted: Wanted, outcomes: Outcomes) -> Report:
-    """Write the view of a recipe that has run, and the record of its run; StoreError where the disk refuses."""
-    result = build_result(outcomes)
-    package = outcomes.package.artifact
-    assert package is not None
-    views = Views(project.artifacts)
-    view = views.write(wanted.model, result, package, outcomes.samples(), about(outcomes))
-    record(project.artifacts, view.parent.name, result, commit_of(project.root))
-    return Report(wanted=wanted, result=result, view=view, nothing_ran=outcomes.nothing_ran)
 
 
 def name_the_blamed(error: PortwrightError, wanted: Wanted) -> None:

@@ -1,4 +1,7 @@
-"""What a user asked for, resolved: targets, recipes, model and data, checked; and the plans of all of it."""
+"""What a user asked for, checked: the catalog, the recipes with their models and data, and their plans.
+
+All that `invoke plan` needs, and no more of what runs: a command starts in as long as its imports take.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,25 @@ import contextlib
 import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from portwright.calls import RecipePlan
-from portwright.devices import Access, find
 from portwright.digests import DigestMemory
-from portwright.engines.base import EngineKind
+from portwright.engines.kinds import EngineKind
 from portwright.errors import UsageError
 from portwright.plan import Planner
 from portwright.project import Project
 from portwright.recipe import Recipe
 from portwright.sources import LocalSource, ModelSource, parse_data, parse_model
 from portwright.stages import StageLibrary
-from portwright.target import Catalog, Target
+from portwright.target import ALL, Catalog, Target
 from portwright.toolchain import load_toolchains
 from portwright.vendor import find_archives
 
+if TYPE_CHECKING:
+    from portwright.devices import Access
+
 DIGESTS = "digests.json"
-ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,21 @@ def load_catalog(project: Project) -> Catalog:
     return Catalog(project.targets, load_toolchains(project.docker, archives), StageLibrary(project.shared))
 
 
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Recipes and plans are many small objects that all stay: looking for garbage among them takes half of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            # And whatever looks for garbage later needn't look at them either.
+            gc.freeze()
+            gc.enable()
+
+
+@_uncollected()
 def resolve(project: Project, catalog: Catalog, request: Request, *, look: bool = True) -> list[Wanted]:
     """Everything asked for, checked before anything starts; `look` for the device on this machine, too."""
     memory = DigestMemory(project.artifacts / DIGESTS)
@@ -81,7 +101,7 @@ def resolve(project: Project, catalog: Catalog, request: Request, *, look: bool 
             ),
             data=data,
             device=request.device,
-            access=find(request.device, target.device(request.device)) if request.device and look else None,
+            access=_access(target, request.device) if request.device and look else None,
         )
         for target, recipe in chosen
     ]
@@ -89,24 +109,14 @@ def resolve(project: Project, catalog: Catalog, request: Request, *, look: bool 
     return wanted
 
 
+def _access(target: Target, device: str) -> Access:
+    from portwright.devices import find
+
+    return find(device, target.device(device))
+
+
+@_uncollected()
 def plans_for(catalog: Catalog, wanted: Sequence[Wanted], kind: EngineKind) -> list[RecipePlan]:
     """The plans of all recipes for one kind of engine."""
     planner = Planner(catalog, kind)
-    with _uncollected():
-        return [
-            planner.plan(item.target, item.recipe, item.model, item.data, item.device, item.access) for item in wanted
-        ]
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Plans are many small objects that all stay: looking for garbage among them takes nearly half of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            # And whatever looks for garbage later needn't look at them either.
-            gc.freeze()
-            gc.enable()
+    return [planner.plan(item.target, item.recipe, item.model, item.data, item.device, item.access) for item in wanted]

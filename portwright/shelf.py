@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from portwright.calls import StageCall
+from portwright.calls import StageCall, unique
 from portwright.history import History, Measurement, this_host
 from portwright.store import Artifact, Manifest, Store
 
@@ -67,6 +67,15 @@ class Shelf:
         if measurement is None or measurement.facts.get("verdict") == "invalid":
             return None
         return Done(call=call, cached=True, measurement=measurement)
+
+    def there(self, calls: Iterable[StageCall]) -> set[str]:
+        """Keys of those calls whose outcome is here."""
+        return {call.key for call in unique(calls) if self.find(call)}
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was made or measured yet."""
+        return next(self.store.keys(), None) is None and self.history.empty
 
     def find_all(self, calls: Sequence[StageCall]) -> list[Done] | None:
         """The outcome of every call, or None if one is missing."""

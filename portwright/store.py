@@ -19,17 +19,19 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from portwright.checked import StrictModel
 from portwright.digests import digest_file, digest_json
 from portwright.disk import WRITABLE, remove_tree, sync_file, sync_folder, sync_tree, write_synced, writing
 from portwright.errors import StoreError
-from portwright.locks import held
+from portwright.locks import held, lock_file, taken
 from portwright.pool import SHARED_BYTES, Pool
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 MANIFEST = "manifest.json"
 FILES = "files"
@@ -94,6 +96,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._store = root / "store"
+        self._place = os.fspath(self._store)
         self._tmp = root / "tmp"
         self._locks = root / "locks"
         self.pool = Pool(root)
@@ -106,12 +109,13 @@ class Store:
 
         StoreError where it can't be told which.
         """
-        folder = self.path(key)
+        # No Path before something is found: a plan of thousands of recipes asks for ten times as many keys.
+        folder = f"{self._place}/{key[:2]}/{key}"
         try:
-            manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-            files = os.fspath(folder / FILES)
-            if all(_intact(f"{files}/{name}", entry) for name, entry in manifest.files.items()):
-                return Artifact(folder, manifest)
+            with open(f"{folder}/{MANIFEST}", "rb") as file:  # noqa: PTH123 - see above
+                manifest = Manifest.model_validate_json(file.read())
+            if all(_intact(f"{folder}/{FILES}/{name}", entry) for name, entry in manifest.files.items()):
+                return Artifact(Path(folder), manifest)
         except (FileNotFoundError, ValidationError):
             return None
         except OSError as error:
@@ -133,7 +137,7 @@ class Store:
             self._tmp.mkdir(parents=True, exist_ok=True)
             self._sweep()
             folder = self._tmp / uuid.uuid4().hex
-            lock = FileLock(folder.with_suffix(".lock"))
+            lock = lock_file(folder.with_suffix(".lock"))
             lock.acquire()
             folder.mkdir()
         try:
@@ -145,13 +149,10 @@ class Store:
     def _sweep(self) -> None:
         # Of a run that was killed in the wrong moment only the lock is left.
         for folder in {path.with_suffix("") for path in self._tmp.iterdir()}:
-            lock = FileLock(folder.with_suffix(".lock"))
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                continue
-            remove_tree(folder)
-            _drop(lock)
+            lock = lock_file(folder.with_suffix(".lock"))
+            if taken(lock):
+                remove_tree(folder)
+                _drop(lock)
 
     def put(self, output: Path, manifest: Mapping[str, Any], passed: Mapping[str, Passed] | None = None) -> Artifact:
         """Make `output`, a folder of a workspace, the artifact of `manifest['key']`; its files become read-only.

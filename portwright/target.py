@@ -15,6 +15,8 @@ from portwright.target_file import TARGET_FILE, ArchiveSpec, DeviceSpec, TargetF
 from portwright.target_rules import check_gates
 from portwright.toolchain import Toolchain
 
+ALL = "all"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
@@ -118,6 +120,8 @@ class Catalog:
         owners: dict[str, Target] = {}
         for target in self.targets.values():
             for name, path in target.recipe_paths.items():
+                if name == ALL:
+                    raise RecipeError(f"recipe {path}: --recipe={ALL} means every recipe", hint="rename it")
                 if name in owners:
                     raise RecipeError(
                         f"recipe {path}: the name {name!r} is taken",
@@ -132,19 +136,23 @@ class Catalog:
         asked = [name.strip() for name in names.split(",") if name.strip()]
         if not asked:
             raise UsageError("--target is empty", hint=f"one of {', '.join(self.targets)}, several with commas, or all")
-        if asked == ["all"]:
+        if asked == [ALL]:
             return list(self.targets.values())
         for name in asked:
             if name not in self.targets:
-                raise UsageError(f"unknown target {name!r}", hint=suggestion(name, [*self.targets, "all"]))
+                raise UsageError(f"unknown target {name!r}", hint=suggestion(name, [*self.targets, ALL]))
         return [self.targets[name] for name in dict.fromkeys(asked)]
 
     def recipes_for(self, targets: list[Target], asked: str | None) -> list[tuple[Target, Recipe]]:
-        """The recipe to run for each target: its default one, or the one named or given as a file."""
+        """The recipes to run: each target's default one, all of theirs, or the one named or given as a file."""
         if asked is None:
             return [(target, self._load(target.recipe_paths[target.file.default_recipe], target)) for target in targets]
+        if asked == ALL:
+            return [(target, self._load(path, target)) for target in targets for path in target.recipe_paths.values()]
         if not asked.strip():
-            raise UsageError("--recipe is empty", hint="a recipe's name, a file, or leave it out for the default one")
+            raise UsageError(
+                "--recipe is empty", hint="a recipe's name, all, a file, or leave it out for the default one"
+            )
         if asked.endswith(".json") or "/" in asked:
             return [self._from_file(user_path(asked), targets)]
         owner = self._recipe_targets.get(asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -147,8 +148,14 @@ class TargetFile(StrictModel):
 
 def read_target_file(path: Path) -> TargetFile:
     """A `target.toml`; RecipeError says what is wrong with it."""
+    return _parsed(path, read_text(path, "target"))
+
+
+@cache
+def _parsed(path: Path, text: str) -> TargetFile:
+    """What stands in a file as it is: every command reads each for its target, and for the archives it declares."""
     try:
-        value = tomllib.loads(read_text(path, "target"))
+        value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"target {path} is not TOML", why=str(error)) from None
     return validate(TargetFile, value, path, "target")

@@ -12,11 +12,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from portwright.digests import digest_text
 from portwright.disk import read_json, remove_tree, storage_error, sync_folder, sync_tree, write_synced
 from portwright.gates import failed
+from portwright.locks import lock_file
 from portwright.results import RunResult
 from portwright.sources import ModelSource
 from portwright.store import Artifact
@@ -60,7 +59,7 @@ class Views:
         """Write the view of a run beside the old one and exchange the two; StoreError where the disk refuses."""
         try:
             self._root.mkdir(parents=True, exist_ok=True)
-            with FileLock(self._root / "views.lock"):
+            with lock_file(self._root / "views.lock"):
                 return self._write(model, result, deploy, samples, about)
         except OSError as error:
             raise storage_error(self._root, error) from error

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from portwright.devices import Access
+from portwright.engines.kinds import EngineKind
 from portwright.scheduler import Capacity
 from portwright.toolchain import Toolchain
-
-EngineKind = Literal["docker", "venv"]
 
 
 @dataclass(frozen=True, kw_only=True)

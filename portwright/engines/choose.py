@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
-from portwright.engines.base import Engine, EngineKind
-from portwright.errors import UsageError
-from portwright.naming import suggestion
+from portwright.engines.base import Engine
+from portwright.engines.kinds import EngineKind
 from portwright.project import Project
-
-ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
 
 
 @dataclass(frozen=True)
@@ -19,16 +15,6 @@ class Choice:
 
     kind: EngineKind
     why: str
-
-
-def parse_kind(text: str | None) -> EngineKind | None:
-    """`--engine` as given; UsageError for an unknown one."""
-    if text is None:
-        return None
-    for kind in ENGINE_KINDS:
-        if text == kind:
-            return kind
-    raise UsageError(f"unknown engine {text!r}", hint=suggestion(text, ENGINE_KINDS))
 
 
 def choose(asked: EngineKind | None) -> Choice:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from portwright.capacity import available_memory
 from portwright.devices import Access
-from portwright.engines.base import EngineKind, Event, EventSink, Job, Outcome
+from portwright.engines.base import Event, EventSink, Job, Outcome
 from portwright.engines.call import merge_hub_cache, read_outcome
 from portwright.engines.docker_api import (
     UNIX,
@@ -29,6 +29,7 @@ from portwright.engines.docker_container import Limits, container_options, run_c
 from portwright.engines.docker_device import check_device
 from portwright.engines.docker_files import Desk, Exchange, bound, copied, shares_files
 from portwright.engines.docker_image import build_toolchain, find_image, image_label, usual_images
+from portwright.engines.kinds import EngineKind
 from portwright.engines.running import Running
 from portwright.errors import EngineError, StageFailedError
 from portwright.locks import held

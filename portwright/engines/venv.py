@@ -15,7 +15,7 @@ import uv
 
 from portwright.capacity import this_machine
 from portwright.devices import Access, group_name, may_open
-from portwright.engines.base import EngineKind, Event, EventSink, Job, Outcome
+from portwright.engines.base import Event, EventSink, Job, Outcome
 from portwright.engines.call import (
     FREE_SPACE,
     NO_SPACE_TEXT,
@@ -28,6 +28,7 @@ from portwright.engines.call import (
     write_call,
 )
 from portwright.engines.child import running
+from portwright.engines.kinds import EngineKind
 from portwright.engines.running import Running
 from portwright.errors import EngineError, PortwrightError, StoreError
 from portwright.locks import inherited

@@ -12,7 +12,8 @@ from portwright.board import Board
 from portwright.calls import RecipePlan, StageCall
 from portwright.devices import Access
 from portwright.digests import DigestMemory
-from portwright.engines.base import EngineKind, EventSink, Job, Outcome
+from portwright.engines.base import EventSink, Job, Outcome
+from portwright.engines.kinds import EngineKind
 from portwright.errors import EngineError
 from portwright.executor import End, Executor, Work
 from portwright.plan import Planner

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from portwright import bundle as bundles
-from portwright import run
+from portwright import making
 from portwright.board import Board
 from portwright.bundle import BundleRequest
-from portwright.engines.base import EngineKind, EventSink
+from portwright.engines.base import EventSink
 from portwright.engines.choose import Choice
+from portwright.engines.kinds import EngineKind
 from portwright.errors import StoreError
 from portwright.locks import Usage
 from portwright.project import ARTIFACTS_VARIABLE, Project, this_project
@@ -65,10 +66,10 @@ def test_all_that_this_system_can_have_is_built(
     expected: list[str],
 ) -> None:
     builder = Builder(kind, project.artifacts)
-    monkeypatch.setattr(run, "open_engine", lambda *_: builder)
-    monkeypatch.setattr(run, "choose", lambda _: Choice(kind, "a test says so"))
-    monkeypatch.setattr(run, "this_system", lambda: system)
-    assert run.build(project, target, None, Board()) == builder.prepared == expected
+    monkeypatch.setattr(making, "open_engine", lambda *_: builder)
+    monkeypatch.setattr(making, "choose", lambda _: Choice(kind, "a test says so"))
+    monkeypatch.setattr(making, "this_system", lambda: system)
+    assert making.build(project, target, None, Board()) == builder.prepared == expected
 
 
 def test_nothing_is_cleaned_under_a_bundle(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from portwright import faces, run
+from portwright import faces, making, run
 from portwright.board import Board
 from portwright.project import this_project
+from portwright.reports import RunSummary
 from portwright.request import Request
 from portwright.store import Store
 from stagelib import machinelock
@@ -24,14 +25,14 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
-def make(data: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[run.RunSummary, PretendEngine]:
+def make(data: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[RunSummary, PretendEngine]:
     """One `run --make-only` on a host volume beside the data, with an engine that pretends."""
     folder = data.parent / "locks"
     folder.mkdir(exist_ok=True)
     monkeypatch.setattr(machinelock, "SHARED", folder)
     monkeypatch.setenv("PORTWRIGHT_ARTIFACTS", str(data.parent / "artifacts"))
     engine = PretendEngine()
-    monkeypatch.setattr(run, "open_engine", lambda *_: engine)
+    monkeypatch.setattr(making, "open_engine", lambda *_: engine)
     monkeypatch.setattr(run, "commit_of", lambda _: "")
     request = Request("cpu", RECIPE, "synthetic:bert-tiny", str(data), "venv", make_only=True)
     return run.run(this_project(), request, Board()), engine

@@ -16,7 +16,7 @@ from portwright.calls import RecipePlan, in_order
 from portwright.chain import check_chain, executable
 from portwright.devices import Access
 from portwright.digests import DigestMemory, digest_json
-from portwright.engines.base import EngineKind
+from portwright.engines.kinds import EngineKind
 from portwright.errors import RecipeError, UsageError
 from portwright.explain import explain_text, first_difference
 from portwright.plan import Planner

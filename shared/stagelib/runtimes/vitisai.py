@@ -35,6 +35,17 @@ def load(folder: Path, *, device: str = DEVICE, threads: int | None = None) -> V
     if info.format not in FORMATS:
         raise StageError(f"runtime vitisai can't load a model in {info.format} format")
     cache = Path(tempfile.mkdtemp(prefix="vitisai-"))
+    try:
+        return _loaded(folder, info, cache, runtime, threads)
+    except BaseException:
+        shutil.rmtree(cache, ignore_errors=True)
+        raise
+
+
+def _loaded(folder: Path, info: ModelInfo, cache: Path, runtime: Any, threads: int | None) -> VitisAiSession:
+    """The session, which removes `cache` when it goes."""
+    from stagelib import vitisai
+
     os.environ[vitisai.REPORT_VARIABLE] = vitisai.REPORT
     options = {**vitisai.cache_options(cache), **_compiled_with(folder, info)}
     session_options = runtime.SessionOptions()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Mapping
@@ -133,23 +134,51 @@ def test_a_model_is_loaded_as_it_was_compiled(monkeypatch: pytest.MonkeyPatch, m
 
 
 def test_a_provider_that_took_nothing_is_a_silent_fallback(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
-    class Fallen(FakeSession):
-        placed: Mapping[str, list[str]] = {CPU: ["MatMul", "Add"]}
-
-    install(monkeypatch, Fallen, BOTH)
+    install(monkeypatch, OnTheCpu, BOTH)
     with pytest.raises(StageError, match="it would run on the CPU, in silence"):
         runtime.load(model)
 
 
 def test_a_model_that_the_provider_refuses(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
-    class Refusing(FakeSession):
-        def __init__(self, *_: Any, **__: Any) -> None:
-            raise RuntimeError("XRT is not installed")
-
     install(monkeypatch, Refusing, BOTH)
     with pytest.raises(StageError, match=r"can't load model_ctx\.onnx: XRT is not installed") as caught:
         runtime.load(model)
     assert "amdxdna" in caught.value.hint
+
+
+class Refusing(FakeSession):
+    def __init__(self, *_: Any, **__: Any) -> None:
+        raise RuntimeError("XRT is not installed")
+
+
+class OnTheCpu(FakeSession):
+    placed: Mapping[str, list[str]] = {CPU: ["MatMul", "Add"]}
+
+
+@pytest.mark.parametrize("session", [Refusing, OnTheCpu])
+def test_a_failed_load_leaves_no_cache(
+    monkeypatch: pytest.MonkeyPatch, model: Path, tmp_path: Path, session: type[FakeSession]
+) -> None:
+    install(monkeypatch, session, BOTH)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    with pytest.raises(StageError) as caught:
+        runtime.load(model)
+    assert caught.value is not None  # and with it everything that `load` held is still alive
+    assert not list(scratch.iterdir())
+
+
+def test_the_cache_goes_with_its_session(monkeypatch: pytest.MonkeyPatch, model: Path, tmp_path: Path) -> None:
+    install(monkeypatch, FakeSession, BOTH)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    session = runtime.load(model)
+    assert [path.name.startswith("vitisai-") for path in scratch.iterdir()] == [True]
+    del session
+    gc.collect()
+    assert not list(scratch.iterdir())
 
 
 def test_a_run_that_never_opened_an_npu_is_no_result(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
