@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from portwright.calls import RecipePlan, unique
 from portwright.chain import check_chain, executable
 from portwright.devices import Access
-from portwright.digests import DigestMemory
+from portwright.digests import DigestMemory, digest_json
 from portwright.engines.kinds import EngineKind
 from portwright.errors import RecipeError, UsageError
 from portwright.explain import explain_text, first_difference
@@ -85,6 +85,29 @@ def test_the_toolchain_is_the_first_that_holds_what_a_stage_needs(catalog: Catal
     assert names["export"] == names["tokenize"] == names["synthesize"] == "exporter"
     assert names["quantize_nncf"] == names["benchmark"] == names["package"] == "openvino"
     assert names["evaluate"] == "ort"
+
+
+@pytest.mark.parametrize("device", [None, "gpu"])
+def test_a_key_is_the_digest_of_its_components(catalog: Catalog, device: str | None) -> None:
+    target = catalog.targets["openvino"]
+    model = parse_model("synthetic:bert-base", "main", DigestMemory(Path("nowhere")))
+    access = Access(name="gpu", title="", system="linux", identity=("driver 1",)) if device else None
+    for _, recipe in catalog.recipes_for([target], "all"):
+        plan = Planner(catalog, "docker").plan(target, recipe, model, None, device, access)
+        assert all(call.key == digest_json(dict(call.components)) for call in plan.calls)
+        assert any("device" in call.components for call in plan.calls) == (device is not None)
+
+
+def test_all_recipes_of_the_targets_are_planned(catalog: Catalog, tmp_path: Path) -> None:
+    targets = catalog.select("qnn,trt")
+    found = [recipe.name for _, recipe in catalog.recipes_for(targets, "all")]
+    assert found == [name for target in targets for name in target.recipe_paths]
+    assert len(found) > len(targets)
+    for name in ("cpu", "openvino"):
+        shutil.copytree(PROJECT.targets / name, tmp_path / name)
+    (tmp_path / "cpu" / "recipes" / "all.json").write_text("{}")
+    with pytest.raises(RecipeError, match="means every recipe"):
+        Catalog(tmp_path, load_toolchains(PROJECT.docker), StageLibrary(PROJECT.shared))
 
 
 def test_recipes_share_their_export(catalog: Catalog) -> None:
