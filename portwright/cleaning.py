@@ -101,7 +101,7 @@ def text(found: list[Removable], project: Project, *, removed: bool) -> str:
 def _unreferred(store: Store, referred: set[str], newest: float | None) -> list[str]:
     """Keys that no result refers to, made at `newest` (seconds since the epoch) at the latest."""
     keys = (key for key in set(store.keys()) if key not in referred)
-    return sorted(key for key in keys if newest is None or _touched(store.path(key) / MANIFEST) <= newest)
+    return sorted(key for key in keys if newest is None or store.made_at(key) <= newest)
 
 
 def _artifacts(store: Store, keys: Sequence[str]) -> Iterator[Removable]:

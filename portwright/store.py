@@ -215,6 +215,16 @@ class Store:
                 with os.scandir(shard.path) as entries:
                     yield from (entry.name for entry in entries)
 
+    def made_at(self, key: str) -> float:
+        """When an artifact was made, seconds since the epoch; 0 where its manifest can't be looked at.
+
+        Asked of every artifact of the store when the old ones are looked for.
+        """
+        try:
+            return os.stat(f"{self._store}/{key[:2]}/{key}/{MANIFEST}").st_mtime  # noqa: PTH116 - a Path takes ten times as long
+        except OSError:
+            return 0.0
+
     def sizes(self, key: str) -> tuple[int, list[tuple[str, int]]]:
         """Bytes of an artifact's own files; digest and bytes of each that may be shared, as the manifest has them."""
         try:

@@ -95,6 +95,18 @@ def test_a_key_is_the_digest_of_what_explain_shows(catalog: Catalog) -> None:
         assert call.key == digest_json(dict(call.components)), call.stage
 
 
+def test_all_recipes_of_the_targets_are_planned(catalog: Catalog, tmp_path: Path) -> None:
+    targets = catalog.select("qnn,trt")
+    found = [recipe.name for _, recipe in catalog.recipes_for(targets, "all")]
+    assert found == [name for target in targets for name in target.recipe_paths]
+    assert len(found) > len(targets)
+    for name in ("cpu", "openvino"):
+        shutil.copytree(PROJECT.targets / name, tmp_path / name)
+    (tmp_path / "cpu" / "recipes" / "all.json").write_text("{}")
+    with pytest.raises(RecipeError, match="means every recipe"):
+        Catalog(tmp_path, load_toolchains(PROJECT.docker), StageLibrary(PROJECT.shared))
+
+
 def test_recipes_share_their_export(catalog: Catalog) -> None:
     plans = [plan_of(catalog, path) for path in sorted(PROJECT.targets.glob("*/recipes/*.json"))]
     exports = [call for call in in_order(call for plan in plans for call in plan.calls) if call.stage == "export"]
