@@ -258,13 +258,13 @@ def test_cleaning_reads_manifests_and_no_file(tmp_path: Path, monkeypatch: pytes
     for number in range(20):
         make(store, str(number), weights=WEIGHTS, more=OTHER, small=str(number))
     looked: list[str] = []
-    stat = Path.stat
+    stat = os.stat
 
-    def watched(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
-        looked.append(path.name)
-        return stat(path, follow_symlinks=follow_symlinks)
+    def watched(path: str | Path, **more: Any) -> os.stat_result:
+        looked.append(Path(path).name)
+        return stat(path, **more)
 
-    monkeypatch.setattr(Path, "stat", watched)
+    monkeypatch.setattr(os, "stat", watched)  # which Path.stat asks, too
     assert len(cleaning.find(project, catalog, everything=False, older_than_days=0)) == 20
     assert "weights" not in looked
     assert "model.onnx" not in looked
