@@ -211,8 +211,8 @@ def compare(_: Context, first: str, second: str, fail_on_regression: bool = Fals
         "older-than": "only what was made more than this many days ago",
     },
 )
-def clean(_: Context, yes: bool = False, everything: bool = False, older_than: int = 0) -> None:
+def clean(_: Context, yes: bool = False, everything: bool = False, older_than: str = "0") -> None:
     """Remove artifacts that no result refers to, and environments of toolchains that changed."""
     from portwright import commands
 
-    commands.clean(yes=yes, everything=everything, older_than_days=older_than)
+    commands.clean(yes=yes, everything=everything, older_than=older_than)

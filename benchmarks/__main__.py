@@ -2,7 +2,8 @@
 
 Parts run one after the other, each by its own command, whose output goes to standard error. One that needs what isn't
 here is skipped, with the reason. `--write` puts the tables into docs/performance.md, between each part's marks; what
-stands around them stays. Exit code 1 where a part failed; a limit that is missed is a finding, and stands in its table.
+stands around them stays. Exit code 1 where a part failed, or was asked for by name and skipped; a limit that is missed
+is a finding, and stands in its table.
 """
 
 from __future__ import annotations
@@ -40,14 +41,16 @@ def _machine() -> str:
     return f"{told['cpu_model'] or 'an unnamed processor'}, {len(told['cpus_allowed']) or os.cpu_count()} CPUs"
 
 
-def run(parts: Sequence[str], given: Options, document: Path | None) -> list[str]:
-    """Measure parts and print their sections, or write them into a document; the names of those that failed."""
+def run(parts: Sequence[str], given: Options, document: Path | None, *, named: bool = True) -> list[str]:
+    """Measure parts and print their sections, or write them into a document; the names of those that failed. To be
+    skipped is to fail where the part was asked for by its name."""
     failed = []
     for part in parts:
         try:
             found = measure(part, given)
         except MissingError as missing:
             print(f"{part}: skipped: {missing}\n", flush=True)
+            failed += [part] if named else []
         except RuntimeError as error:
             print(f"{part}: failed: {error}\n", flush=True)
             failed.append(part)
@@ -70,9 +73,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     if unknown := [part for part in asked.parts if part not in PARTS]:
         parser.error(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    peer = ",".join(str(Path(name).absolute()) for name in filter(None, asked.peer.split(",")))
+    peers = [Path(name).absolute() for name in filter(None, asked.peer.split(","))]
+    if absent := [str(path) for path in peers if not path.exists()]:
+        parser.error(f"--peer: {', '.join(absent)} isn't there")
+    if asked.repeats < 1:
+        parser.error(f"--repeats={asked.repeats}: at least 1")
+    peer = ",".join(map(str, peers))
     given = Options(peer=peer, real=asked.model.resolve(), texts=asked.texts.resolve(), repeats=asked.repeats)
-    return 1 if run(asked.parts or list(PARTS), given, DOCUMENT if asked.write else None) else 0
+    document = DOCUMENT if asked.write else None
+    return 1 if run(asked.parts or list(PARTS), given, document, named=bool(asked.parts)) else 0
 
 
 if __name__ == "__main__":

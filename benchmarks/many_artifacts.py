@@ -39,14 +39,14 @@ def figures(repeats: int) -> Iterator[Figure]:
         for project, count in ((small, SMALL), (large, LARGE)):
             _fill(project, count)
         for what, keys in (("one that is there", _keys(LOOKED_UP)), ("one that isn't", _keys(LOOKED_UP, "absent"))):
-            taken = {
-                project: [_microseconds(project, keys) for _ in range(repeats + 1)][1:] for project in (small, large)
-            }
+            in_small, in_large = (
+                [_microseconds(project, keys) for _ in range(repeats + 1)][1:] for project in (small, large)
+            )
             yield Figure(
                 name=f"look-up of {what} among {LARGE:,} artifacts",
                 unit="µs",
-                ours=taken[large],
-                against=taken[small],
+                ours=in_large,
+                against=in_small,
                 beside=f"among {SMALL:,}",
                 limit=SAME,
             )

@@ -16,7 +16,8 @@ from portwright.errors import PortwrightError
 SYNTHETIC = "synthetic:bert-base?seed=0"
 REAL = ROOT / ".demo" / "minilm"
 STARTUP = "openvino,qnn,vitisai,trt,dml"
-INFERENCE_RATIO = 0.28
+INFERENCE_RATIO, SMALL_RATIO = 0.28, 0.30
+"""Of OpenVINO's int8 on one thread over ONNX Runtime's fp32: BERT-base, and the small model."""
 NAME = "bert-base-portuguese-cased"
 TOOLCHAINS = {"nncf": "openvino", "qdq": "ort"}
 
@@ -100,9 +101,17 @@ def _quantization(kind: str, target: str, recipe: str, stage: str, given: Option
 
 
 def _inference(given: Options) -> Command:
-    made = make("cpu", f"{NAME}_qdq_cpu", SYNTHETIC, given.texts)
+    return _int8_beside_fp32(SYNTHETIC, INFERENCE_RATIO, given)
+
+
+def _inference_real(given: Options) -> Command:
+    return _int8_beside_fp32(_real(given), SMALL_RATIO, given)
+
+
+def _int8_beside_fp32(model: str | Path, limit: float, given: Options) -> Command:
+    made = make("cpu", f"{NAME}_qdq_cpu", model, given.texts)
     arguments = (f"--model={made.before('fix_shape').files}", f"--texts={made.before('tokenize').files}")
-    more = (f"--repeats={given.repeats}", f"--limit={INFERENCE_RATIO}")
+    more = (f"--repeats={given.repeats}", f"--limit={limit}")
     return Command(module="inference", arguments=(*arguments, *more), python=python_of("openvino"))
 
 
@@ -130,7 +139,8 @@ PARTS = {
     "images": Part(about="sizes, builds and containers", command=_images),
     "nncf": Part(about="OpenVINO's quantization beside NNCF's own call", command=_nncf),
     "qdq": Part(about="QDQ quantization beside ONNX Runtime's own call", command=_qdq),
-    "inference": Part(about="int8 beside fp32 on this processor", command=_inference),
+    "inference": Part(about="int8 beside fp32 on this processor, BERT-base", command=_inference),
+    "inference-real": Part(about="the same, the small model", command=_inference_real),
     "peer": Part(
         about="the five published recipes of BERT-base beside Olive", command=_peer, options="--peer=VENV,VENV"
     ),

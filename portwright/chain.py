@@ -26,6 +26,7 @@ def check_chain(recipe: Recipe, chain: Sequence[Declaration]) -> list[Made]:
     for index, declaration in enumerate(chain):
         before = made[-1] if made else None
         _check_step(recipe, declaration, index, before)
+        _check_rounding(recipe, chain[: index + 1])
         stage = declaration.stage
         fixed = stage.fixes_shape or (before is not None and before.fixed)
         made.append(Made(stage=declaration.name, format=stage.makes, fixed=fixed))
@@ -49,6 +50,18 @@ def executable(recipe: Recipe, made: Sequence[Made], loadable: Sequence[str]) ->
         why=why,
         hint="add a stage",
     )
+
+
+def _check_rounding(recipe: Recipe, chain: Sequence[Declaration]) -> None:
+    """RecipeError where the last stage is given a model that isn't fp32 any more: what it made would be neither."""
+    *before, last = chain
+    first = next((one.name for one in before if one.stage.rounds), None)
+    if last.stage.rounds and first:
+        raise RecipeError(
+            f"recipe {recipe.path}: stages[{len(before)}]: {last.name!r} takes an fp32 model, and {first!r} before it "
+            "has brought it to fewer bits",
+            hint="keep one of the two",
+        )
 
 
 def _check_step(recipe: Recipe, declaration: Declaration, index: int, before: Made | None) -> None:

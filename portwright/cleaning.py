@@ -11,6 +11,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from portwright.disk import make_removable, read_json, storage_error
+from portwright.errors import UsageError
 from portwright.project import Project
 from portwright.store import MANIFEST, Store
 from portwright.target import Catalog
@@ -44,6 +45,15 @@ class Removable:
     """Bytes that become free: what other artifacts or results share is not among them."""
     key: str = ""
     """The artifact's key, if it is one."""
+
+
+def parse_days(asked: str) -> int:
+    """Whole days of `--older-than`; UsageError for anything else."""
+    if not (asked.isascii() and asked.isdigit()):
+        raise UsageError(
+            f"--older-than={asked} is no number of days", hint="a whole number, 0 or more: --older-than=30"
+        )
+    return int(asked)
 
 
 def find(project: Project, catalog: Catalog, *, everything: bool, older_than_days: int) -> list[Removable]:

@@ -158,15 +158,16 @@ def compare(first: str, second: str, *, fail_on_regression: bool) -> None:
             raise GateError(f"worse than before: {'; '.join(worse)}")
 
 
-def clean(*, yes: bool, everything: bool, older_than_days: int) -> None:
+def clean(*, yes: bool, everything: bool, older_than: str) -> None:
     """Remove what nothing refers to, or say what would go."""
     from portwright import cleaning
     from portwright.locks import Usage
 
     with _reported():
+        days = cleaning.parse_days(older_than)
         catalog = load_catalog(PROJECT)
         with Usage(PROJECT.artifacts).cleaning() if yes else contextlib.nullcontext():
-            found = cleaning.find(PROJECT, catalog, everything=everything, older_than_days=older_than_days)
+            found = cleaning.find(PROJECT, catalog, everything=everything, older_than_days=days)
             if yes:
                 cleaning.remove(found, PROJECT)
         print(cleaning.text(found, PROJECT, removed=yes))

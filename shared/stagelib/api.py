@@ -50,6 +50,8 @@ class Stage:
     """Format of the `model` it is given."""
     makes: Format | None = None
     """Format of the model it makes; None for a stage that makes none."""
+    rounds: bool = False
+    """It brings an fp32 model to fewer bits. What was rounded once isn't rounded again: a recipe has one such stage."""
     fixes_shape: bool = False
     """Whether the model it makes has the recipe's fixed input shape, whatever it was given."""
     needs: tuple[str, ...] = ()

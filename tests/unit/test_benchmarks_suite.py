@@ -48,8 +48,9 @@ def test_a_part_without_its_model_is_skipped_with_the_reason(
     given = Options(real=tmp_path, peer="venv")
     with pytest.raises(MissingError, match="make model"):
         command_of("startup", given)
-    assert suite_command.run(["startup", "peer-real"], given, None) == []
-    assert capsys.readouterr().out.count("skipped: no model in") == 2
+    assert suite_command.run(["startup", "peer-real"], given, None, named=False) == []
+    assert suite_command.run(["startup"], given, None) == ["startup"]
+    assert capsys.readouterr().out.count("skipped: no model in") == 3
 
 
 def test_similarity_needs_the_peer(tmp_path: Path) -> None:
@@ -90,6 +91,14 @@ def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         suite_command.main(["speed"])
     assert "no part speed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["--repeats=0", "--repeats=-1", "--peer=/nowhere/at-all"])
+def test_what_can_not_be_measured_is_refused_at_once(capsys: pytest.CaptureFixture[str], wrong: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        suite_command.main(["scale", wrong])
+    assert ended.value.code == 2
+    assert wrong.split("=", maxsplit=1)[0] in capsys.readouterr().err
 
 
 def test_what_was_made_is_read_from_what_the_run_printed() -> None:

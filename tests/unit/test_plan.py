@@ -182,7 +182,7 @@ def test_the_first_stage_must_make_a_model(catalog: Catalog, tmp_path: Path) -> 
 
 
 EXPORT, FIX, NNCF = {"stage": "export"}, {"stage": "fix_shape"}, {"stage": "quantize_nncf"}
-ENCAPSULATE, QDQ = {"stage": "encapsulate"}, {"stage": "quantize_qdq"}
+ENCAPSULATE, QDQ, HALF = {"stage": "encapsulate"}, {"stage": "quantize_qdq"}, {"stage": "float16"}
 
 
 @pytest.mark.parametrize(
@@ -193,6 +193,9 @@ ENCAPSULATE, QDQ = {"stage": "encapsulate"}, {"stage": "quantize_qdq"}
         ([EXPORT, NNCF, ENCAPSULATE, EXPORT], ["stages[3]", "would throw away"]),
         ([EXPORT, EXPORT, NNCF], ["stages[1]", "would throw away"]),
         ([EXPORT], ["none fixes the input shape", "fix_shape"]),
+        ([EXPORT, FIX, HALF, QDQ], ["stages[3]", "'quantize_qdq' takes an fp32 model", "'float16'"]),
+        ([EXPORT, FIX, QDQ, QDQ], ["stages[3]", "'quantize_qdq' takes an fp32 model"]),
+        ([EXPORT, FIX, QDQ, HALF], ["stages[3]", "'float16' takes an fp32 model", "keep one of the two"]),
     ],
 )
 def test_stages_that_can_not_follow_each_other(

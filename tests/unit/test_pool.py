@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from portwright import cleaning
-from portwright.errors import StoreError
+from portwright.errors import StoreError, UsageError
 from portwright.pool import SHARED_BYTES, STAMP_NS
 from portwright.project import Project, this_project
 from portwright.request import load_catalog
@@ -270,3 +270,11 @@ def test_cleaning_reads_manifests_and_no_file(tmp_path: Path, monkeypatch: pytes
     assert "model.onnx" not in looked
     # One look a shared file for its users, and one for whether it has any.
     assert sum(len(name) == 64 for name in looked) == 4
+
+
+def test_days_are_whole_and_not_below_zero() -> None:
+    assert cleaning.parse_days("0") == 0
+    assert cleaning.parse_days("30") == 30
+    for wrong in ("-1", "abc", "", "1.5"):
+        with pytest.raises(UsageError, match=f"--older-than={wrong} is no number of days"):
+            cleaning.parse_days(wrong)

@@ -40,6 +40,7 @@ STAGE = Stage(
     inputs=("model", "batches"),
     takes="onnx",
     makes="onnx",
+    rounds=True,
     params=Params,
     needs=("onnxruntime", "onnx", "numpy", "sympy"),
     memory_factor=6.0,

@@ -61,6 +61,7 @@ STAGE = Stage(
     takes="onnx",
     makes="openvino",
     fixes_shape=True,
+    rounds=True,
     params=Params,
     needs=("openvino", "nncf", "onnx", "numpy"),
     shaped=True,

@@ -65,6 +65,7 @@ STAGE = Stage(
     inputs=("model", "batches"),
     takes="onnx",
     makes="onnx",
+    rounds=True,
     params=Params,
     needs=("onnxruntime", "onnx", "numpy"),
 )

@@ -42,6 +42,7 @@ STAGE = Stage(
     inputs=("model", "batches"),
     takes="onnx",
     makes="onnx",
+    rounds=True,
     params=Params,
     needs=("amd-quark", "torch", "onnxruntime", "onnx", "numpy"),
 )
