@@ -31,6 +31,10 @@ class Weight:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
+    def mapped(self) -> NDArray[Any]:
+        """Its numbers in their shape, mapped and not read."""
+        return np.memmap(self.path, self.dtype, mode="r", offset=self.offset, shape=self.shape)
+
     def blocks(self) -> Iterator[NDArray[Any]]:
         """Its numbers, in runs of whole rows: [n, *shape[1:]], n rows of the first dimension each."""
         row = math.prod(self.shape[1:])

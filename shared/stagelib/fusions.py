@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
-from stagelib.api import cpu_count
+from stagelib import bigweights, onnxfiles
 from stagelib.batches import MASK
+from stagelib.modelinfo import ModelInfo
 from stagelib.onnxfiles import PIECE_BYTES, nodes
+from stagelib.ortrun import options_of_few_runs, session_of
 
 if TYPE_CHECKING:
     from stagelib.stages.optimize import Params
@@ -35,36 +39,57 @@ BIASED_INPUTS = 5
 """A SkipLayerNormalization that took a bias in has it as its fifth input."""
 
 
-def prepare(model: Path, level: int, scratch: Path, *, external: bool) -> onnx.ModelProto:
-    """The graph after ONNX Runtime's own optimization at that level, for the CPU; `external` for weights in a file of
-    their own.
+def prepare(folder: Path, level: int, scratch: Path) -> onnx.ModelProto:
+    """The graph of an artifact after ONNX Runtime's own optimization at that level, for the CPU; big weights that it
+    left alone are in their files.
 
     `optimize_model` of ONNX Runtime would do the same, and imports torch for it.
     """
     import onnxruntime
 
     levels = onnxruntime.GraphOptimizationLevel
-    options = onnxruntime.SessionOptions()
+    options = options_of_few_runs()
     options.graph_optimization_level = {1: levels.ORT_ENABLE_BASIC, 2: levels.ORT_ENABLE_EXTENDED}.get(
         level, levels.ORT_ENABLE_ALL
     )
     target = scratch / "prepared.onnx"
     options.optimized_model_filepath = str(target)
-    if external:
-        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "prepared.data")
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "prepared.data")
+    least = str(PIECE_BYTES)
+    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", least)
     # Shared constants and, above the basic level, these fusions hide the patterns that the optimizer looks for.
     hiding = ["ConstantSharing"]
     if level > 1:
         hiding += ["MatMulScaleFusion", "MatMulAddFusion", "MatmulTransposeFusion", "GemmActivationFusion"]
         hiding += ["BiasSoftmaxFusion"]
-    onnxruntime.InferenceSession(
-        str(model), options, providers=["CPUExecutionProvider"], disabled_optimizers=set(hiding)
-    )
-    return onnx.load(str(target))
+    model = str(folder / ModelInfo.read(folder).entry)
+    onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], disabled_optimizers=set(hiding))
+    prepared = onnx.load(str(target), load_external_data=False)
+    _recognize(prepared.graph, scratch, onnxfiles.load(folder, weights=False).graph, folder)
+    return prepared
 
 
-def fuse(model: onnx.ModelProto, params: Params) -> onnx.ModelProto:
-    """The graph with the fusions that `params` asks for."""
+def _recognize(graph: onnx.GraphProto, scratch: Path, source: onnx.GraphProto, folder: Path) -> None:
+    """Have a graph that ONNX Runtime wrote refer to the files of the weights it was made from; others are read in."""
+    known = {tensor.name: tensor for tensor in source.initializer if onnxfiles.is_apart(tensor)}
+    for tensor in graph.initializer:
+        if not onnxfiles.is_apart(tensor):
+            continue
+        written, before = bigweights.find(tensor, scratch).mapped(), known.get(tensor.name)
+        if before is not None and _same(written, onnxfiles.array(before, folder)):
+            tensor.CopyFrom(before)
+        else:
+            tensor.CopyFrom(numpy_helper.from_array(written, tensor.name))
+
+
+def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    """Whether two arrays are equal in every bit."""
+    alike = one.dtype == other.dtype and one.shape == other.shape
+    return alike and np.array_equal(one.view(np.uint8), other.view(np.uint8))
+
+
+def fuse(model: onnx.ModelProto, params: Params, folder: Path) -> onnx.ModelProto:
+    """The graph with the fusions that `params` asks for; `folder` has the weights that were left in files."""
     from onnxruntime.transformers.fusion_options import FusionOptions
     from onnxruntime.transformers.optimizer import optimize_by_fusion
 
@@ -75,26 +100,47 @@ def fuse(model: onnx.ModelProto, params: Params) -> onnx.ModelProto:
     options.enable_shape_inference = params.shape_inference
     options.use_multi_head_attention = params.multi_head_attention
     options.use_raw_attention_mask(params.raw_attention_mask)
-    # These join weights or move them; the others look at shapes and small constants alone.
-    whole = params.attention or params.embed_layer_norm or params.rotary_embeddings
-    big = {} if whole else _take_out_weights(model.graph)
+    apart = _take_out_weights(model.graph, _take_in_weights(model.graph, params, folder))
     fused: onnx.ModelProto = optimize_by_fusion(
         model, params.model_type, params.num_heads, params.hidden_size, options
     ).model
     for tensor in fused.graph.initializer:
-        if tensor.name in big:
-            tensor.raw_data = big[tensor.name]
+        if tensor.name in apart:
+            tensor.CopyFrom(apart[tensor.name])
     return fused
 
 
-def _take_out_weights(graph: onnx.GraphProto) -> dict[str, bytes]:
-    """Big weights' numbers by name; the graph keeps names and shapes. The optimizer infers shapes node by node, several
-    times over, and copies whatever weights it finds each time."""
+def _take_in_weights(graph: onnx.GraphProto, params: Params, folder: Path) -> set[str]:
+    """Read the weights that the fusions join or move, whose names are returned; the others look at shapes and small
+    constants alone."""
+    if params.embed_layer_norm or params.rotary_embeddings:
+        read = {tensor.name for tensor in graph.initializer}
+    else:
+        read = _of_heads(graph) if params.attention else set()
+    for tensor in graph.initializer:
+        if tensor.name in read and onnxfiles.is_apart(tensor):
+            onnxfiles.take_in(tensor, folder)
+    return read
+
+
+def _of_heads(graph: onnx.GraphProto) -> set[str]:
+    """Names of what goes into a product, with or without a bias, whose result is cut into heads: Q, K and V."""
+    makers = {name: node for node in graph.node for name in node.output}
+    cut = [makers[node.input[0]] for node in graph.node if node.op_type == "Reshape" and node.input[0] in makers]
+    biased = [makers[name] for node in cut if node.op_type == "Add" for name in node.input if name in makers]
+    return {name for node in (*cut, *biased) if node.op_type in {"MatMul", "Gemm"} for name in node.input}
+
+
+def _take_out_weights(graph: onnx.GraphProto, kept: Collection[str]) -> dict[str, onnx.TensorProto]:
+    """Big weights by name, or where they are, but for those that are kept; the graph has their names and shapes. The
+    optimizer infers shapes node by node, several times over, and copies whatever weights it finds each time."""
     taken = {}
     for tensor in graph.initializer:
-        if len(tensor.raw_data) >= PIECE_BYTES:
-            taken[tensor.name] = tensor.raw_data
-            tensor.ClearField("raw_data")
+        if tensor.name not in kept and (onnxfiles.is_apart(tensor) or len(tensor.raw_data) >= PIECE_BYTES):
+            taken[tensor.name] = onnx.TensorProto()
+            taken[tensor.name].CopyFrom(tensor)
+            for field in ("raw_data", "external_data", "data_location"):
+                tensor.ClearField(field)
     return taken
 
 
@@ -149,23 +195,27 @@ def feeds(graph: onnx.GraphProto, *, any_padding: bool) -> list[Feed]:
     return made
 
 
-def difference(one: Path, other: Path, given: list[Feed]) -> float:
-    """Largest absolute difference of two ONNX files' first outputs, on the CPU, at the positions that hold text."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    # Otherwise ONNX Runtime fuses the plain graph itself, and one fusion is compared with another.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = cpu_count()
-    results = []
-    for path in (one, other):
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        first = session.get_outputs()[0].name
-        results.append([session.run([first], feed)[0].astype(np.float64) for feed in given])
+def difference(
+    models: tuple[onnx.ModelProto, onnx.ModelProto], folders: Sequence[Path], given: Sequence[Feed]
+) -> float:
+    """Largest absolute difference of two models' first outputs, on the CPU, at the positions that hold text; what was
+    left of their weights in files is in the folders."""
+    results = [_first_outputs(model, folders, given) for model in models]
     gaps = [np.abs(left - right) for left, right in zip(*results, strict=True)]
     texts = [feed[MASK] > 0 if MASK in feed and gap.ndim > 2 else ... for feed, gap in zip(given, gaps, strict=True)]  # noqa: PLR2004
     # numpy's maximum, which is NaN where one number is; Python's depends on the order.
     return float(np.max([gap[text].max() for gap, text in zip(gaps, texts, strict=True)]))
+
+
+def _first_outputs(model: onnx.ModelProto, folders: Sequence[Path], given: Sequence[Feed]) -> list[NDArray[np.float64]]:
+    import onnxruntime
+
+    options = options_of_few_runs()
+    # Otherwise ONNX Runtime fuses the plain graph itself, and one fusion is compared with another.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = session_of(model, folders, options)
+    first = session.get_outputs()[0].name
+    return [session.run([first], feed)[0].astype(np.float64) for feed in given]
 
 
 def _vocabulary(graph: onnx.GraphProto) -> int:

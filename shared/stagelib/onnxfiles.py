@@ -75,8 +75,9 @@ def is_apart(tensor: onnx.TensorProto) -> bool:
     return bool(tensor.data_location)
 
 
-def array(tensor: onnx.TensorProto, folder: Path) -> NDArray[Any]:
-    """A weight's numbers in its shape; where it is in a file of its own, they are mapped and not read."""
+def array(tensor: onnx.TensorProto, *folders: Path) -> NDArray[Any]:
+    """A weight's numbers in its shape; where it is in a file of its own, they are mapped and not read, from the first
+    of the folders that has it."""
     import numpy as np
     import onnx
 
@@ -84,7 +85,9 @@ def array(tensor: onnx.TensorProto, folder: Path) -> NDArray[Any]:
         whole: NDArray[Any] = onnx.numpy_helper.to_array(tensor)
         return whole
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    mapped: NDArray[Any] = np.memmap(_piece(tensor, folder), dtype, mode="r", shape=tuple(tensor.dims))
+    mapped: NDArray[Any] = np.memmap(
+        _piece(tensor, _holder(tensor, folders)), dtype, mode="r", shape=tuple(tensor.dims)
+    )
     return mapped
 
 
@@ -188,7 +191,7 @@ def _piece(tensor: onnx.TensorProto, folder: Path) -> Path:
     return path
 
 
-def holder(tensor: onnx.TensorProto, folders: Sequence[Path]) -> Path:
+def _holder(tensor: onnx.TensorProto, folders: Sequence[Path]) -> Path:
     """The first of the folders that holds a weight which was left in its file; StageError where none does."""
     found = next((folder for folder in folders if (folder / _location(tensor)).is_file()), None)
     if found is None:

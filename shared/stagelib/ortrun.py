@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stagelib.api import StageError
+from stagelib.api import StageError, cpu_count
 from stagelib.runtimes.base import Placed
 
 if TYPE_CHECKING:
@@ -43,17 +43,28 @@ def answers(session: Any, outputs: Sequence[str], batch: Mapping[str, NDArray[An
         raise StageError(f"ONNX Runtime failed while it ran the model: {error}") from error
 
 
+def options_of_few_runs() -> onnxruntime.SessionOptions:
+    """Of a session that runs a batch or two: its weights stay where they are mapped. Packed into memory for speed they
+    would be there a second time, which takes longer than they are then used."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cpu_count()
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    return options
+
+
 def session_of(
     model: onnx.ModelProto, folders: Sequence[Path], options: onnxruntime.SessionOptions
 ) -> onnxruntime.InferenceSession:
-    """A session on the CPU of a graph that was read without its big weights: each is mapped from the first of the
-    folders that has it."""
+    """A session on the CPU of a graph, whose big weights may have been left in their files: each of those is mapped
+    from the first of the folders that has it."""
     import onnxruntime
 
     from stagelib import onnxfiles
 
     apart = [tensor for tensor in model.graph.initializer if onnxfiles.is_apart(tensor)]
-    arrays = [onnxfiles.array(tensor, onnxfiles.holder(tensor, folders)) for tensor in apart]
+    arrays = [onnxfiles.array(tensor, *folders) for tensor in apart]
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays]
     options.add_external_initializers([tensor.name for tensor in apart], values)
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[CPU])

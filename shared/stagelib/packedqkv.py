@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from stagelib import onnxfiles
 from stagelib.api import StageError
 from stagelib.qkvlayout import PARTS, pack, unpack
 
@@ -37,13 +39,13 @@ class Projections:
     """Names of the results that the packed product takes the place of."""
 
 
-def pack_attention(model: onnx.ModelProto) -> int:
-    """Pack Q, K and V of every MultiHeadAttention, in place; returns how many there are.
+def pack_attention(model: onnx.ModelProto, folder: Path) -> int:
+    """Pack Q, K and V of every MultiHeadAttention, in place; returns how many there are. `folder` has the big weights.
 
     StageError where an attention's Q, K and V aren't products of one tensor by constant weights of one size.
     """
     graph = model.graph
-    parts = _Parts(graph)
+    parts = _Parts(graph, [folder])
     found = {node.output[0]: _projections(parts, node) for node in graph.node if is_attention(node)}
     gone = {name for projections in found.values() for name in projections.products}
     kept: list[onnx.NodeProto] = []
@@ -60,12 +62,13 @@ def pack_attention(model: onnx.ModelProto) -> int:
     return len(found)
 
 
-def prove(before: onnx.ModelProto, after: onnx.ModelProto) -> int:
+def prove(before: onnx.ModelProto, after: onnx.ModelProto, folders: Sequence[Path]) -> int:
     """Hold every packed weight and bias against those it was made of, bit for bit; returns how many numbers are equal.
+    The folders have the big weights of both.
 
     StageError where one isn't.
     """
-    source, packed = _Parts(before.graph), _Parts(after.graph)
+    source, packed = _Parts(before.graph, folders), _Parts(after.graph, folders)
     equal = 0
     for node in before.graph.node:
         if not is_attention(node):
@@ -92,14 +95,14 @@ def number_of_heads(node: onnx.NodeProto) -> int:
 class _Parts:
     """A graph's constants, producers and uses, by the names of tensors."""
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
+    def __init__(self, graph: onnx.GraphProto, folders: Sequence[Path]) -> None:
+        self._folders = folders
         self.tensors = {tensor.name: tensor for tensor in graph.initializer}
         self.producers = {output: node for node in graph.node for output in node.output}
         self.uses = Counter(name for node in graph.node for name in node.input)
 
     def array(self, name: str) -> NDArray[Any]:
-        array: NDArray[Any] = numpy_helper.to_array(self.tensors[name])
-        return array
+        return onnxfiles.array(self.tensors[name], *self._folders)
 
 
 def _name(node: onnx.NodeProto, part: str) -> str:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from stagelib import onnxfiles
-from stagelib.api import StageError, cpu_count
-from stagelib.ortrun import ort_failures, session_of
+from stagelib.api import StageError
+from stagelib.ortrun import options_of_few_runs, ort_failures, session_of
 
 FILE = "ranges.json"
 LARGEST = float(np.finfo(np.float16).max)
@@ -107,10 +107,9 @@ def _instrumented(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelPro
 def _session(model: onnx.ModelProto, folder: Path) -> Any:
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
+    options = options_of_few_runs()
     # Fused, a tensor would be gone before it was seen.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = cpu_count()
     try:
         return session_of(model, [folder], options)
     except ort_failures() as error:

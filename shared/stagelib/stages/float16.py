@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stagelib.api import Call, Result, Stage, StageError, cpu_count
+from stagelib.api import Call, Result, Stage, StageError
 from stagelib.modelinfo import ModelInfo
 
 if TYPE_CHECKING:
@@ -159,15 +159,12 @@ def _rounding(
 ) -> dict[str, Any]:
     """How alike the embeddings stay when every result is rounded to fp16: simulated on the CPU, no GPU's result."""
     import numpy as np
-    import onnxruntime
 
     from stagelib import halfprecision, ortrun, similarity, tensortypes
 
     reference, masks = expected
     halfprecision.spell_out(converted, tensortypes.describe_all(converted))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = cpu_count()
-    session = ortrun.session_of(converted, [call.output], options)
+    session = ortrun.session_of(converted, [call.output], ortrun.options_of_few_runs())
     names = [output.name for output in session.get_outputs()]
     outputs = [ortrun.answers(session, names, feed) for feed in feeds]
     rounded = [similarity.embed(output, mask) for output, mask in zip(outputs, masks, strict=True)]

@@ -86,27 +86,35 @@ def run(call: Call, params: Params) -> Result:
     folder = call.input("model")
     before = ModelInfo.read(folder)
     call.progress(0.0, "reading the model")
-    # ONNX Runtime reads the weights itself where its own optimization goes before.
-    source = onnxfiles.load(folder, weights=not params.opt_level)
-    found_before = fusions.operators(source.graph)
+    source = onnxfiles.load(folder, weights=False)
     feeds = fusions.feeds(source.graph, any_padding=params.raw_attention_mask)
     call.progress(0.1, "fusing")
-    if params.opt_level:
-        # Weights that lie outside of the file are not written into it.
-        apart = onnxfiles.in_pieces(before) or not onnxfiles.fits_one_file(source)
-        source = fusions.prepare(folder / before.entry, params.opt_level, call.scratch, external=apart)
-    fused = fusions.fuse(source, params)
-    made = _checked(fused, params)
-    fusions.tidy_opsets(fused)
-    info = onnxfiles.save(fused, call.output, before.precision)
-    _check(before, info, str(call.output / info.entry))
+    info, facts = _write_fused(call, params, before)
     call.progress(0.6, "comparing the results with those of the model it was given")
-    difference = fusions.difference(folder / before.entry, call.output / info.entry, feeds)
+    written = onnxfiles.read(call.output / info.entry, weights=False)
+    difference = fusions.difference((source, written), [call.output, folder], feeds)
     if not difference <= (TOLERANCE if before.precision == "fp32" else math.inf):
         raise StageError(f"the fused graph's results differ from the model's by {difference:.2e}")
     call.progress(1.0)
-    facts = {"operators_before": found_before, "operators": fusions.operators(fused.graph), "fused": made}
-    return Result(facts=facts | {"max_abs_diff": difference, **fusions.attention_facts(fused.graph)})
+    return Result(facts={"operators_before": fusions.operators(source.graph), **facts, "max_abs_diff": difference})
+
+
+def _write_fused(call: Call, params: Params, before: ModelInfo) -> tuple[ModelInfo, dict[str, object]]:
+    """Fuse the model and write it; returns its description and what was found in it. Its weights are freed then."""
+    from stagelib import fusions, onnxfiles
+
+    folder = call.input("model")
+    if params.opt_level:
+        model = fusions.prepare(folder, params.opt_level, call.scratch)
+    else:
+        model = onnxfiles.load(folder, weights=False)
+    fused = fusions.fuse(model, params, folder)
+    made = _checked(fused, params)
+    fusions.tidy_opsets(fused)
+    info = onnxfiles.save(fused, call.output, before.precision, call)
+    _check(before, info, fused)
+    found = {"operators": fusions.operators(fused.graph), "fused": made, **fusions.attention_facts(fused.graph)}
+    return info, found
 
 
 def _checked(fused: onnx.ModelProto, params: Params) -> dict[str, int]:
@@ -129,9 +137,11 @@ def _checked(fused: onnx.ModelProto, params: Params) -> dict[str, int]:
     return made
 
 
-def _check(before: ModelInfo, after: ModelInfo, path: str) -> None:
+def _check(before: ModelInfo, after: ModelInfo, fused: onnx.ModelProto) -> None:
     """StageError where the graph is no valid ONNX, or names, dtypes or shapes at its border have changed."""
     import onnx
+
+    from stagelib import shapes
 
     def seen(side: tuple[Tensor, ...]) -> list[tuple[object, ...]]:
         return [dataclasses.astuple(tensor) for tensor in side]
@@ -139,7 +149,7 @@ def _check(before: ModelInfo, after: ModelInfo, path: str) -> None:
     if (seen(before.inputs), seen(before.outputs)) != (seen(after.inputs), seen(after.outputs)):
         raise StageError("the optimizer changed the model's inputs or outputs")
     try:
-        onnx.checker.check_model(path)
+        shapes.check(fused)
     except onnx.checker.ValidationError as error:
         hint = "LayerNormalization is in ONNX from opset 17 on"
         raise StageError(f"the fused graph is not valid ONNX: {error}", hint=hint) from error

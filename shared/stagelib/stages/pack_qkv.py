@@ -53,9 +53,9 @@ def run(call: Call, params: Params) -> Result:
     del params
     folder = call.input("model")
     call.progress(0.0, "reading the model")
-    before, model = onnxfiles.load(folder), onnxfiles.load(folder)
+    before, model = (onnxfiles.load(folder, weights=False) for _ in range(2))
     precision = ModelInfo.read(folder).precision
-    attentions = packedqkv.pack_attention(model)
+    attentions = packedqkv.pack_attention(model, folder)
     if not attentions:
         raise StageError(
             "the graph has no MultiHeadAttention to pack",
@@ -67,29 +67,27 @@ def run(call: Call, params: Params) -> Result:
     if missing:
         listed = ", ".join(f"{name} ({number})" for name, number in missing.items())
         raise StageError(f"DirectML has no kernel for {listed}: these would run on the CPU")
-    call.progress(0.3, "holding the packed weights against the others")
-    equal = packedqkv.prove(before, model)
     shapes.check(model)
     info = onnxfiles.save(model, call.output, precision, call)
     dataclasses.replace(info, format="directml").write(call.output)
     facts = _facts(model, attentions, gelus)
+    call.progress(0.3, "holding the packed weights against the others")
+    written, folders = onnxfiles.read(call.output / info.entry, weights=False), (call.output, folder)
+    equal = packedqkv.prove(before, written, folders)
     call.progress(0.5, "executing both on the CPU")
-    twin = folder / ModelInfo.read(folder).entry
-    difference = _difference((twin, before), model, call.scratch / "plain", precision)
+    difference = _difference(before, written, folders, precision)
     call.progress(1.0)
     return Result(facts=facts | _proof(mask, equal, difference))
 
 
-def _difference(twin: tuple[Path, onnx.ModelProto], packed: onnx.ModelProto, scratch: Path, precision: str) -> float:
+def _difference(twin: onnx.ModelProto, packed: onnx.ModelProto, folders: tuple[Path, Path], precision: str) -> float:
     """Largest absolute difference between the twin's results and those of the packed graph with its attention spelled
     out; `packed` is changed. StageError where it is more than rounding."""
-    from stagelib import fusions, onnxfiles, plainattention
+    from stagelib import fusions, plainattention
 
-    scratch.mkdir()
     plainattention.spell_out(packed)
-    plain = onnxfiles.save(packed, scratch, precision)
-    feeds = fusions.feeds(twin[1].graph, any_padding=True)
-    difference = fusions.difference(twin[0], scratch / plain.entry, feeds)
+    feeds = fusions.feeds(twin.graph, any_padding=True)
+    difference = fusions.difference((twin, packed), folders, feeds)
     if not difference <= TOLERANCES.get(precision, TOLERANCE):
         raise StageError(f"the packed graph's results differ from those of the model before it by {difference:.2e}")
     return difference
