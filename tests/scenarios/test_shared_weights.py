@@ -68,6 +68,25 @@ for read in (lambda: onnxfiles.read(folder / "astray.onnx"), lambda: onnxfiles.a
         print(error.message)
 """
 
+# The widest product gets its weight turned, and a node that turns it back: ONNX Runtime folds the two.
+TURN = """
+import sys, numpy as np, onnx
+from pathlib import Path
+from stagelib import onnxfiles
+source, target = map(Path, sys.argv[1:])
+model = onnxfiles.load(source)
+weights = {tensor.name: tensor for tensor in model.graph.initializer}
+products = [node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in weights]
+widest = max(products, key=lambda node: len(weights[node.input[1]].raw_data))
+weight = weights[widest.input[1]]
+turned = np.ascontiguousarray(onnx.numpy_helper.to_array(weight).T)
+weight.CopyFrom(onnx.numpy_helper.from_array(turned, weight.name))
+turn = onnx.helper.make_node("Transpose", [weight.name], ["turned back"], "turn", perm=[1, 0])
+widest.input[1] = "turned back"
+model.graph.node.insert(0, turn)
+onnxfiles.save(model, target, "fp32")
+"""
+
 
 @pytest.fixture(scope="module")
 def models(
@@ -105,6 +124,36 @@ def test_stages_that_leave_weights_alone_pass_every_one_on(models: tuple[Stages,
         assert passed == {name: ["model", name] for name in exported}
         assert pieces(done[stage]) == exported
         assert (done[stage].output / "model.onnx").stat().st_size < 2_000_000
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"opt_level": 0, "attention": True}, {"attention": True, "embed_layer_norm": True}]
+)
+def test_fusions_pass_on_what_they_do_not_join(
+    models: tuple[Stages, dict[str, Finished]], params: dict[str, Any]
+) -> None:
+    stages, done = models
+    # Embedding's fusion wants free shapes.
+    given = done["export" if "embed_layer_norm" in params else "surgery"]
+    fused = stages.run("optimize", params, {"model": given.output})
+    assert fused.report["ok"], fused.report
+    assert set(fused.report["passed"]) == pieces(fused)
+    # Where the shape is fixed, ONNX Runtime takes what it needs of the table of positions.
+    assert len(pieces(given) - pieces(fused)) == (not params)
+
+
+def test_a_weight_that_folding_makes_is_written_and_the_others_are_passed_on(
+    models: tuple[Stages, dict[str, Finished]], tmp_path: Path
+) -> None:
+    stages, done = models
+    script(stages, TURN, done["surgery"].output, tmp_path)
+    turned = set(ModelInfo.read(tmp_path).files) - {"model.onnx"}
+    plain = stages.run("optimize", {}, {"model": done["surgery"].output})
+    fused = stages.run("optimize", {}, {"model": tmp_path})
+    # Folded, it is what it was before it was turned.
+    assert pieces(fused) == pieces(plain)
+    (written,) = pieces(fused) - set(fused.report["passed"])
+    assert written in pieces(done["surgery"]) - turned
 
 
 def test_a_model_in_pieces_is_the_model(models: tuple[Stages, dict[str, Finished]], tmp_path: Path) -> None:

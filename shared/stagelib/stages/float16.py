@@ -43,7 +43,7 @@ STAGE = Stage(
     rounds=True,
     params=Params,
     needs=("onnxruntime", "onnx", "numpy", "sympy"),
-    memory_factor=6.0,
+    memory_factor=4.0,
     memory_mb=400,
 )
 SHOWN = 5

@@ -36,6 +36,7 @@ STAGE = Stage(
     needs=("numpy",),
     runtime=True,
     internal=True,
+    threads=1,
     memory_factor=3.0,
     memory_mb=200,
 )
