@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 ROOT = Path(__file__).resolve().parent.parent
 BYTES_PER_MAXRSS = 1 if sys.platform == "darwin" else 1024
@@ -39,14 +41,18 @@ def timed(
     """Run a command to its end; what it prints is kept, and `shown` at once where somebody waits for it."""
     started = time.perf_counter()
     # wait4 gives this child's own accounting, whatever else this process started before.
-    with subprocess.Popen(
-        command,
-        cwd=cwd,
-        env={**os.environ, **(extra or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
+    with (
+        _leaving_on_term(),
+        subprocess.Popen(
+            command,
+            cwd=cwd,
+            env={**os.environ, **(extra or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process,
+        _ending(process),
+    ):
         assert process.stdout is not None
         out = "".join(echoed(process.stdout, shown))
         _, status, usage = os.wait4(process.pid, 0)
@@ -58,6 +64,30 @@ def timed(
         code=process.returncode,
         out=out,
     )
+
+
+@contextmanager
+def _leaving_on_term() -> Iterator[None]:
+    """Have SIGTERM be an exception meanwhile, so that folders of gigabytes don't stay behind."""
+
+    def leave(*_: object) -> NoReturn:
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _ending(process: subprocess.Popen[str]) -> Iterator[None]:
+    """End a process with whatever waits for it."""
+    try:
+        yield
+    except BaseException:
+        process.terminate()
+        raise
 
 
 def echoed(printed: Iterable[str], shown: TextIO | None) -> Iterator[str]:
