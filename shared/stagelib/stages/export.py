@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stagelib.api import Call, Result, Stage, StageError
+from stagelib.imports import uncollected
 
 if TYPE_CHECKING:
-    import onnx
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
 ORDER = ("input_ids", "attention_mask", "token_type_ids")
 OPSETS = range(14, 21)
@@ -42,27 +45,31 @@ STAGE = Stage(
     params=Params,
     needs=("torch", "transformers", "optimum-onnx", "onnx"),
     threads=1,
-    memory_factor=4.5,
-    memory_mb=400,
+    memory_factor=1.3,
+    memory_mb=450,
 )
 
 
 def run(call: Call, params: Params) -> Result:
     """Write `model.onnx` with free batch size and sequence length; StageError of kind `model` for a model refused."""
-    source = _with_weights(call)
+    _check_folder(call.input("source"))
     call.progress(0.0, "importing PyTorch and optimum")
-    from optimum.exporters.onnx.convert import export_pytorch
+    with uncollected():
+        import optimum.exporters.onnx.convert  # noqa: F401  # and with it PyTorch, transformers and onnx
 
-    from stagelib import onnxfiles
-
-    model, config = _load(source, params.task, call)
-    call.progress(0.35, "exporting")
-    target = call.scratch / "exported" / onnxfiles.ENTRY
-    target.parent.mkdir()
-    inputs, outputs = export_pytorch(model, config, params.opset, target)
-    call.progress(0.75, "checking against PyTorch")
-    graph = _settle(target, call.output, inputs)
-    difference = _difference(graph, model)
+    source = _with_weights(call)
+    call.progress(0.4, "reading the model")
+    model, config = _load(source, params.task)
+    described = _describe(model)
+    call.progress(0.45, "exporting")
+    inputs, outputs = _export(model, config, params.opset, call)
+    call.progress(0.85, "checking against PyTorch")
+    feeds, expected = _run_torch(model, inputs)
+    # The weights are read again as they were written, and needn't be in memory twice. Since optimum wrapped the model's
+    # forward, the model refers to itself.
+    del model
+    gc.collect()
+    difference = float(abs(_run_graph(call.output, feeds) - expected).max())
     call.progress(1.0)
     if not difference <= TOLERANCE:
         raise StageError(f"the exported graph differs from PyTorch by {difference:.2e}, more than {TOLERANCE:.0e}")
@@ -73,7 +80,7 @@ def run(call: Call, params: Params) -> Result:
         "inputs": inputs,
         "outputs": outputs,
     }
-    return Result(facts=facts | _describe(model))
+    return Result(facts=facts | described)
 
 
 def _with_weights(call: Call) -> Path:
@@ -81,24 +88,25 @@ def _with_weights(call: Call) -> Path:
     from stagelib import synthetic
 
     source = call.input("source")
-    if synthetic.is_synthetic(source):
-        folder = call.scratch / "source"
-        synthetic.materialize(source, folder, lambda done, text: call.progress(done / 10, text))
-        return folder
-    _check_folder(source)
-    return source
+    if not synthetic.is_synthetic(source):
+        return source
+    folder = call.scratch / "source"
+    synthetic.materialize(source, folder, lambda done, text: call.progress(0.3 + done / 10, text))
+    return folder
 
 
 def _check_folder(source: Path) -> None:
+    from stagelib import synthetic
+
     if not (source / "config.json").is_file():
         raise StageError(
             "the model's folder holds no config.json", hint="name a Hugging Face model folder", kind="model"
         )
-    if not any(source.glob("*.safetensors")):
+    if not any(source.glob("*.safetensors")) and not synthetic.is_synthetic(source):
         raise StageError("the model's folder holds no *.safetensors", hint="only safetensors are read", kind="model")
 
 
-def _load(source: Path, task: str, call: Call) -> tuple[Any, Any]:
+def _load(source: Path, task: str) -> tuple[Any, Any]:
     """The PyTorch model with its eager attention, and optimum's description of how to export it."""
     import torch
     from optimum.exporters.onnx import model_configs  # noqa: F401  # registers the architectures
@@ -106,7 +114,6 @@ def _load(source: Path, task: str, call: Call) -> tuple[Any, Any]:
     from optimum.exporters.tasks import TasksManager
     from transformers import AutoConfig
 
-    call.progress(0.15, "reading the model")
     with _model_errors("can't read the model's config.json"):
         settings = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
     kind = settings.model_type
@@ -155,45 +162,73 @@ def _model_errors(what: str) -> Iterator[None]:
         raise StageError(f"{what}: {said}", kind="model") from error
 
 
-def _settle(exported: Path, folder: Path, inputs: list[str]) -> onnx.ModelProto:
-    """Write what was exported with the inputs in their fixed order, as stages keep models, and describe it."""
+def _export(model: Any, config: Any, opset: int, call: Call) -> tuple[list[str], list[str]]:
+    """Write the graph with its inputs in their fixed order, and its weights; returns the inputs and outputs in the
+    model's order."""
     import onnx
+    from optimum.exporters.onnx.convert import export_pytorch
 
-    from stagelib import onnxfiles
+    from stagelib import onnxfiles, torchweights
 
+    path = call.scratch / onnxfiles.ENTRY
+    with torchweights.held_back() as weights:
+        inputs, outputs = export_pytorch(model, config, opset, path)
     unknown = [name for name in inputs if name not in ORDER]
     if unknown:
         raise StageError(f"the model takes {', '.join(unknown)}: only {', '.join(ORDER)} can be fed", kind="model")
-    model = onnx.load(str(exported))
-    ordered = sorted(model.graph.input, key=lambda value: ORDER.index(value.name))
+    call.progress(0.7, "writing the graph and its weights")
+    graph = onnx.load(str(path))
+    torchweights.give_back(graph, weights, call.output)
+    if strays := {value.name for value in graph.graph.input} ^ set(inputs):
+        raise StageError(f"PyTorch's exporter made other inputs than {', '.join(inputs)}: {', '.join(sorted(strays))}")
+    ordered = sorted(graph.graph.input, key=lambda value: ORDER.index(value.name))
     copies = [type(value).FromString(value.SerializeToString()) for value in ordered]
-    del model.graph.input[:]
-    model.graph.input.extend(copies)
-    onnxfiles.save(model, folder, "fp32")
-    onnx.checker.check_model(str(folder / onnxfiles.ENTRY))
-    return model
+    del graph.graph.input[:]
+    graph.graph.input.extend(copies)
+    onnxfiles.save(graph, call.output, "fp32")
+    onnx.checker.check_model(str(call.output / onnxfiles.ENTRY))
+    return inputs, outputs
 
 
-def _difference(graph: onnx.ModelProto, model: torch.nn.Module) -> float:
-    """Largest absolute difference of the graph, run by ONNX's reference, to PyTorch, on one batch with padding."""
+def _run_torch(model: torch.nn.Module, inputs: list[str]) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.float32]]:
+    """One batch with padding, [CHECK_BATCH, CHECK_LENGTH] by input's name, and the model's first output of it."""
     import numpy as np
     import torch
-    from onnx.reference import ReferenceEvaluator
 
     generator = np.random.default_rng(0)
     mask = np.ones((CHECK_BATCH, CHECK_LENGTH), np.int64)
     mask[1, CHECK_LENGTH // 2 :] = 0
-    vocabulary = model.config.vocab_size
     known = {
-        "input_ids": generator.integers(0, vocabulary, mask.shape, dtype=np.int64),
+        "input_ids": generator.integers(0, model.config.vocab_size, mask.shape, dtype=np.int64),
         "attention_mask": mask,
         "token_type_ids": np.zeros_like(mask),
     }
-    feeds = {value.name: known[value.name] for value in graph.graph.input}
-    result = ReferenceEvaluator(graph, new_ops=[_gather_elements()]).run(None, feeds)[0]
+    feeds = {name: known[name] for name in inputs}
     with torch.no_grad():
-        expected = model(**{name: torch.from_numpy(array) for name, array in feeds.items()})[0].numpy()
-    return float(np.abs(result - expected).max())
+        output = model(**{name: torch.from_numpy(array) for name, array in feeds.items()})[0]
+    return feeds, output.numpy()
+
+
+def _run_graph(folder: Path, feeds: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+    """The first output of the graph that was written, run by ONNX's reference, which takes mapped weights as feeds."""
+    import numpy as np
+    from onnx.reference import ReferenceEvaluator
+
+    from stagelib import onnxfiles
+
+    model = onnxfiles.load(folder, weights=False)
+    inside = []
+    weights = {}
+    for tensor in model.graph.initializer:
+        if onnxfiles.is_apart(tensor):
+            weights[tensor.name] = np.asarray(onnxfiles.array(tensor, folder))
+        else:
+            inside.append(tensor)
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(inside)
+    evaluator = ReferenceEvaluator(model, new_ops=[_gather_elements()])
+    output: NDArray[np.float32] = evaluator.run(None, {**feeds, **weights})[0]
+    return output
 
 
 def _gather_elements() -> Any:
