@@ -22,10 +22,13 @@ from numpy.typing import NDArray
 Arrays = dict[str, NDArray[Any]]
 
 
-def collect(points: StatisticPointsContainer, model: Any, graph: Any, dataset: Dataset, streams: int) -> None:
+def collect(
+    containers: Iterable[StatisticPointsContainer], model: Any, graph: Any, dataset: Dataset, streams: int
+) -> None:
     """Have every point see the model run on all inputs of the dataset, in fp32."""
     aggregator = _Aggregator(dataset, streams)
-    aggregator.register_statistic_points(points)
+    for points in containers:
+        aggregator.register_statistic_points(points)
     aggregator.collect_statistics(model, graph)
 
 
