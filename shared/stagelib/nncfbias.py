@@ -65,16 +65,14 @@ class BiasCorrection(FastBiasCorrection):  # type: ignore[misc]  # NNCF isn't wh
             points.add_statistic_point(StatisticPoint(target, collector, self._algorithm_key))
         return points
 
-    def apply(
-        self, model: Any, graph: Any, statistic_points: StatisticPointsContainer | None = None, dataset: Any = None
-    ) -> Any:
+    def apply(self, model: Any, graph: Any, statistic_points: StatisticPointsContainer) -> Any:
         """The model with what its quantized weights shift the outputs by taken out of its biases."""
         layout = TransformationLayout()
         layers = self.layers(model, graph)
         named = by_name(model)
         means = {
             point.target_point.target_node_name: collector.get_statistics()[MEAN].data.reshape(-1)
-            for algorithm, point, collector in (statistic_points or StatisticPointsContainer()).get_tensor_collectors()
+            for algorithm, point, collector in statistic_points.get_tensor_collectors()
             if algorithm == self._algorithm_key
         }
         for node in layers:
@@ -110,7 +108,9 @@ def _lost(product: Any, mean: Floats) -> Floats:
     for start in range(0, len(weight), step):
         rows = slice(start, start + step)
         block = weight[rows]
-        error = block - quantized(block, *(bound[rows] if len(bound) == len(weight) else bound for bound in bounds), levels=levels)
+        error = block - quantized(
+            block, *(bound[rows] if len(bound) == len(weight) else bound for bound in bounds), levels=levels
+        )
         if transposed:
             lost[rows] = error @ mean
         else:

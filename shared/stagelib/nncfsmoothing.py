@@ -134,9 +134,11 @@ def _largest(weights: NDArray[Any], axis: int) -> NDArray[Any]:
 def _scaled(weights: NDArray[Any], factors: NDArray[Any]) -> NDArray[Any]:
     """Their product, computed in the wider of the two types, as NNCF does, but not held in it."""
     if weights.dtype != np.float32:
-        return weights * factors
-    wide = np.result_type(weights, factors)
-    return np.multiply(weights, factors, out=np.empty_like(weights), dtype=wide, casting="same_kind")
+        wide: NDArray[Any] = weights * factors
+        return wide
+    scaled = np.empty_like(weights)
+    np.multiply(weights, factors, out=scaled, dtype=np.result_type(weights, factors), casting="same_kind")
+    return scaled
 
 
 def _set_constant(node: Any, port: int, value: NDArray[Any]) -> None:

@@ -39,9 +39,11 @@ from nncf.quantization.algorithms.post_training.pipeline import create_ptq_pipel
 from nncf.quantization.algorithms.smooth_quant.algorithm import SmoothQuant
 from nncf.tensor import Tensor
 
-from stagelib import nncfbias, nncfstatistics
+from stagelib import nncfbias, nncfpatterns, nncfstatistics
 from stagelib.api import cpu_count
 from stagelib.nncfsmoothing import Floats, NotOnePassError, Smoothing, by_name
+
+__all__ = ["NotOnePassError", "quantize"]
 
 EXTREMES = "extremes"
 SMOOTH, QUANTIZE = 0, 1
@@ -66,7 +68,8 @@ def quantize(model: Any, dataset: Dataset, **options: Any) -> Any:
     from openvino._offline_transformations import compress_quantize_weights_transformation
 
     model = remove_friendly_name_duplicates(model)
-    quantized = _run(model, dataset, create_ptq_pipeline(**options))
+    with nncfpatterns.quick_search():
+        quantized = _run(model, dataset, create_ptq_pipeline(**options))
     compress_quantize_weights_transformation(quantized)
     return quantized
 
@@ -89,7 +92,12 @@ def _run(model: Any, dataset: Dataset, pipeline: Pipeline) -> Any:
 
 
 def _pass(
-    points: StatisticPointsContainer, model: Any, graph: Any, dataset: Dataset, smoothed: Mapping[str, int], sources: Any
+    points: StatisticPointsContainer,
+    model: Any,
+    graph: Any,
+    dataset: Dataset,
+    smoothed: Mapping[str, int],
+    sources: Any,
 ) -> dict[str, _Seen]:
     """Run the model over all texts, for every statistic of `points` but those that follow from what is returned.
 
@@ -173,7 +181,6 @@ def _fill(
         if _is_mean(collector):
             collector.set_cache(means.pop(0))
         else:
-            collector.enable()
             _register(collector, seen[name].low * scales[name], seen[name].high * scales[name], ranks[name])
             collector.set_cache(collector.get_statistics())
 
@@ -188,13 +195,13 @@ def _scaled(means: Any, scale: Floats) -> Any:
 
 def _register(collector: TensorCollector, low: Floats, high: Floats, rank: int) -> None:
     """Give a collector of whole-tensor ranges each text's, from extremes [texts, channels]."""
-    for smallest, largest in zip(low.min(axis=1), high.max(axis=1), strict=True):
-        values = {MinReducer: smallest, MaxReducer: largest, AbsMaxReducer: max(abs(smallest), abs(largest))}
-        inputs = {}
-        for reducer in collector.reducers:
-            value = next(value for kind, value in values.items() if isinstance(reducer, kind))
-            inputs[hash(reducer)] = [Tensor(np.full((1,) * rank, value, dtype=np.float32))]
-        collector.register_inputs(inputs)
+    smallest, largest = low.min(axis=1), high.max(axis=1)
+    values = {MinReducer: smallest, MaxReducer: largest, AbsMaxReducer: np.maximum(abs(smallest), abs(largest))}
+    reducers = {hash(reducer): reducer for reducer in collector.reducers}
+    for (reducer, _, _), aggregator in collector.aggregators.items():
+        texts = next(texts for kind, texts in values.items() if isinstance(reducers[reducer], kind))
+        for text in texts.reshape(-1, *(1,) * rank):
+            aggregator.register_reduced_input(Tensor(text))
 
 
 def _fill_weights(points: StatisticPointsContainer, model: Any) -> None:
