@@ -103,13 +103,13 @@ def _pass(
 
     That is the extremes of the `smoothed` activations, by name; its values are how many axes they have.
     """
-    for algorithm, point, collector in points.get_tensor_collectors():
+    for _, point, collector in points.get_tensor_collectors():
         if point.target_point.is_weight_target_point():
             collector.disable()
         elif sources(point.target_point) in smoothed:
             if not _follows(collector):
                 name = point.target_point.target_node_name
-                raise NotOnePassError(f"the statistics of {name} for {algorithm} don't follow from extremes by channel")
+                raise NotOnePassError(f"the statistics of {name} don't follow from extremes by channel")
             if not _is_mean(collector):
                 collector.disable()
     watched = {name: _extremes(rank) for name, rank in smoothed.items()}
