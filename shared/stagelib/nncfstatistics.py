@@ -16,16 +16,21 @@ import numpy as np
 from nncf import Dataset
 from nncf.common.factory import ModelTransformerFactory
 from nncf.common.tensor_statistics.statistic_point import StatisticPointsContainer
+from nncf.openvino.graph.node_utils import get_reducer_output_node_names
 from nncf.openvino.statistics.aggregator import OVStatisticsAggregator
+from nncf.tensor import Tensor
 from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[Any]]
 
 
-def collect(points: StatisticPointsContainer, model: Any, graph: Any, dataset: Dataset, streams: int) -> None:
+def collect(
+    containers: Iterable[StatisticPointsContainer], model: Any, graph: Any, dataset: Dataset, streams: int
+) -> None:
     """Have every point see the model run on all inputs of the dataset, in fp32."""
     aggregator = _Aggregator(dataset, streams)
-    aggregator.register_statistic_points(points)
+    for points in containers:
+        aggregator.register_statistic_points(points)
     aggregator.collect_statistics(model, graph)
 
 
@@ -41,8 +46,26 @@ class _Aggregator(OVStatisticsAggregator):  # type: ignore[misc]  # NNCF isn't w
         layout = self._get_transformation_layout_extra_outputs(merged)
         watched = ModelTransformerFactory.create(model).transform(layout)
         inputs = islice(self.dataset.get_inference_data(), self._get_iterations_number())
+        taken = self._taken(merged)
         for outputs in run_all(watched, inputs, self._streams):
-            self._register_statistics(self._process_outputs(outputs), merged)
+            for reducer, port, aggregator, name in taken:
+                # What the graph has reduced is an output already.
+                given = [Tensor(outputs[name])]
+                reduced = given if reducer.inplace else reducer(given)
+                if reduced is not None:
+                    aggregator.register_reduced_input(reduced[port])
+
+    def _taken(self, merged: StatisticPointsContainer) -> list[tuple[Any, int, Any, str]]:
+        """Each aggregator with its reducer and the output that this takes: NNCF finds that out anew for each text."""
+        taken = []
+        for _, point, collector in merged.get_tensor_collectors():
+            node, port, _ = self._translate_to_post_layer_operation(point)
+            reducers = {hash(reducer): reducer for reducer in collector.reducers}
+            for (key, reduced_port, _), aggregator in collector.aggregators.items():
+                one = reducers[key]
+                (name,) = get_reducer_output_node_names(one.name, node, port, one.output_port_id, one.inplace)
+                taken.append((one, reduced_port, aggregator, name))
+        return taken
 
 
 def run_all(model: Any, inputs: Iterable[Arrays], streams: int) -> Iterator[Arrays]:

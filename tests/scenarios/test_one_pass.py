@@ -36,12 +36,65 @@ for node in model.get_ops():
         weights.append(node.get_data().astype(int).ravel().tolist())
 print(json.dumps([bounds, weights]))
 """
+# Three layers with biases, quantized in NNCF's own way and in one pass: the biases of each by name, and who corrected
+# them. The weights of the second lie transposed; those of the last, with an axis more, are left to NNCF's correction.
+LAYERS = """
+import json, sys
+import nncf, numpy, openvino
+from nncf.quantization.algorithms.fast_bias_correction.algorithm import FastBiasCorrection
+from openvino import opset13
+from stagelib import nncfbias, onepass
+random = numpy.random.default_rng(7)
+def drawn(*shape):
+    return (random.standard_normal(shape) + 0.3).astype(numpy.float32)
+def model():
+    given = openvino.opset13.parameter(openvino.PartialShape([1, -1, 16]), numpy.float32, name="given")
+    x = given
+    for name, weight, transposed, bias in layers:
+        product = opset13.matmul(x, opset13.constant(weight), False, transposed, name=name)
+        x = opset13.relu(opset13.add(product, opset13.constant(bias, name=name + "/bias")))
+    return openvino.Model([x], [given])
+last = drawn(1, 24, 8) if sys.argv[1] == "rank" else drawn(24, 8)
+weights = [("a", drawn(16, 32), False, 32), ("b", drawn(24, 32), True, 24), ("c", last, False, 8)]
+# Large ones: NNCF leaves a bias alone that it would more than triple.
+layers = [(name, weight, transposed, drawn(size) + 100) for name, weight, transposed, size in weights]
+texts = [drawn(1, length, 16) for length in range(4, 10)]
+options = {"subset_size": len(texts), "preset": nncf.QuantizationPreset.MIXED, "model_type": nncf.ModelType.TRANSFORMER}
+def biases(made):
+    nodes = {node.get_friendly_name(): node for node in made.get_ops()}
+    return {name: nodes[name + "/bias"].data.ravel().tolist() for name, *_ in layers}
+def noted(kind):
+    apply = kind.apply
+    kind.apply = lambda self, *given, **named: used.append(type(self).__name__) or apply(self, *given, **named)
+used = []
+noted(FastBiasCorrection)
+theirs = biases(nncf.quantize(model(), nncf.Dataset(texts), fast_bias_correction=True, **options))
+noted(nncfbias.BiasCorrection)
+ours = biases(onepass.quantize(model(), nncf.Dataset(texts), fast_bias_correction=True, **options))
+print(json.dumps([biases(model()), theirs, ours, used]))
+"""
+
+
+def reply(python: Path, script: str, argument: str) -> Any:
+    """What the script, run in the toolchain beside the stage library, prints last: a line of JSON."""
+    environment = {**os.environ, "PYTHONPATH": str(this_project().shared), "NNCF_CI": "1", "CI": "true"}
+    command = [str(python), "-c", script, argument]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def read(python: Path, made: Finished) -> Any:
-    environment = {**os.environ, "PYTHONPATH": str(this_project().shared)}
-    command = [str(python), "-c", READ, str(made.output / "model.xml")]
-    return json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    return reply(python, READ, str(made.output / "model.xml"))
+
+
+@pytest.mark.parametrize(("last", "by"), [("plain", "BiasCorrection"), ("rank", "FastBiasCorrection")])
+def test_biases_are_corrected_as_nncf_does_it(toolchain_python: Callable[[str], Path], last: str, by: str) -> None:
+    before, theirs, ours, used = reply(toolchain_python("openvino"), LAYERS, last)
+    assert used == ["FastBiasCorrection", by]
+    for name, wanted in theirs.items():
+        shift = max(abs(value - old) for value, old in zip(wanted, before[name], strict=True))
+        assert shift > 1e-4, name
+        assert ours[name] == pytest.approx(wanted, abs=shift * 1e-2), name
 
 
 def test_one_pass_gives_what_two_give(toolchain_python: Callable[[str], Path], tmp_path: Path) -> None:

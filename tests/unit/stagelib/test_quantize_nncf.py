@@ -72,6 +72,21 @@ def test_one_pass_is_kept_to_the_release_it_was_compared_with(monkeypatch: pytes
     assert f"one pass is for NNCF {COMPARED_WITH}, and this is 4.0.0" in events.getvalue()
 
 
+def test_what_one_pass_cannot_take_is_left_to_nncf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[str] = []
+    nncf_of(f"{COMPARED_WITH}.0", monkeypatch, calls)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise InternalError("a free number of channels")
+
+    monkeypatch.setattr("stagelib.onepass.quantize", refuse)
+    events = io.StringIO()
+    call = Call(stage="q", inputs={}, output=tmp_path, scratch=tmp_path, events=events)
+    made = _quantize(call, "model", [], Params(batch_size=1, sequence_length=8), {})  # type: ignore[arg-type]
+    assert (calls, made[1]) == (["NNCF"], "NNCF's own")
+    assert "NNCF's own way: a free number of channels" in events.getvalue()
+
+
 def test_that_release_is_the_one_that_is_locked() -> None:
     """Another one: run tests/scenarios/test_one_pass.py with it, mend what differs, and set COMPARED_WITH."""
     lock = (this_project().root / "docker" / "openvino" / "requirements.lock").read_text()
