@@ -8,6 +8,7 @@ written to the file that the call names under `result`.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import importlib
 import json
@@ -110,9 +111,12 @@ def _versions(needs: tuple[str, ...]) -> dict[str, str]:
 def _end(code: int) -> NoReturn:
     """End the process without taking it down piece by piece: with gigabytes and a framework in it that takes a second,
     and what there is to say has been written."""
-    with contextlib.suppress(OSError):  # the log's disk may be the full one
-        for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # the log's disk may be the full one
             stream.flush()
+    if os.name == "posix":
+        # What native code wrote through C's own buffers, which only an ordinary end would empty.
+        ctypes.CDLL(None).fflush(None)
     os._exit(code)
 
 

@@ -80,6 +80,10 @@ def _recognize(graph: onnx.GraphProto, scratch: Path, source: onnx.GraphProto, f
             tensor.CopyFrom(before)
         else:
             tensor.CopyFrom(numpy_helper.from_array(written, tensor.name))
+    # Folding makes weights of branches as well; those of a branch are never files of their own.
+    for tensor in onnxfiles.inner_initializers(graph):
+        if onnxfiles.is_apart(tensor):
+            tensor.CopyFrom(numpy_helper.from_array(bigweights.find(tensor, scratch).mapped(), tensor.name))
 
 
 def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:

@@ -284,6 +284,14 @@ def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
                 yield from nodes(subgraph)
 
 
+def inner_initializers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """The initializers of subgraphs (If, Loop), but not the graph's own."""
+    for node in nodes(graph):
+        for attribute in node.attribute:
+            for subgraph in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+                yield from subgraph.initializer
+
+
 def _dimension(dimension: Any) -> int | str:
     if dimension.HasField("dim_value"):
         return int(dimension.dim_value)

@@ -44,8 +44,8 @@ def answers(session: Any, outputs: Sequence[str], batch: Mapping[str, NDArray[An
 
 
 def options_of_few_runs() -> onnxruntime.SessionOptions:
-    """Of a session that runs a batch or two: its weights stay where they are mapped. Packed into memory for speed they
-    would be there a second time, which takes longer than they are then used."""
+    """Of a session that runs a batch or two: its weights stay as they are. Packed for speed they would be in memory a
+    second time, which takes longer than they are then used."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

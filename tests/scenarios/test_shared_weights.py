@@ -87,6 +87,34 @@ model.graph.node.insert(0, turn)
 onnxfiles.save(model, target, "fp32")
 """
 
+# As TURN, but the product and what turns its weight are in a branch.
+BRANCH = (
+    TURN.rpartition("onnxfiles.save")[0]
+    + """
+helper, result = onnx.helper, widest.output[0]
+product = helper.make_node("MatMul", [widest.input[0], "turned back"], ["product"])
+other = helper.make_node("MatMul", [widest.input[0], "turned back in vain"], ["other"])
+turn_other = helper.make_node("Transpose", [weight.name], ["turned back in vain"], perm=[1, 0])
+shape = [1, 16, weight.dims[0]]
+def branch(name, *nodes):
+    output = helper.make_tensor_value_info(nodes[-1].output[0], onnx.TensorProto.FLOAT, shape)
+    return helper.make_graph(nodes, name, [], [output])
+place = list(model.graph.node).index(widest)
+model.graph.node.remove(widest)
+model.graph.node.remove(model.graph.node[0])
+chosen = helper.make_node(
+    "If", ["chosen"], [result], then_branch=branch("then", turn, product), else_branch=branch("else", turn_other, other)
+)
+chooser = [
+    helper.make_node("ReduceMax", ["input_ids"], ["largest"], keepdims=0),
+    helper.make_node("Cast", ["largest"], ["chosen"], to=onnx.TensorProto.BOOL),
+]
+for offset, node in enumerate([*chooser, chosen]):
+    model.graph.node.insert(place - 1 + offset, node)
+onnxfiles.save(model, target, "fp32")
+"""
+)
+
 
 @pytest.fixture(scope="module")
 def models(
@@ -154,6 +182,18 @@ def test_a_weight_that_folding_makes_is_written_and_the_others_are_passed_on(
     assert pieces(fused) == pieces(plain)
     (written,) = pieces(fused) - set(fused.report["passed"])
     assert written in pieces(done["surgery"]) - turned
+
+
+def test_a_weight_that_folding_makes_in_a_branch_is_kept_there(
+    models: tuple[Stages, dict[str, Finished]], tmp_path: Path
+) -> None:
+    stages, done = models
+    script(stages, BRANCH, done["surgery"].output, tmp_path)
+    fused = stages.run("optimize", {}, {"model": tmp_path})
+    assert fused.report["ok"], fused.report
+    assert fused.report["facts"]["operators"]["If"] == 1
+    # What is folded away in both branches is no file of its own any more.
+    assert pieces(fused) < pieces(done["surgery"])
 
 
 def test_a_model_in_pieces_is_the_model(models: tuple[Stages, dict[str, Finished]], tmp_path: Path) -> None:
