@@ -35,6 +35,8 @@ MADE: dict[str, tuple[str, ...]] = {
     "rotary_embeddings": ("RotaryEmbedding",),
 }
 """Operators by the fusion that makes them."""
+BLIND = frozenset({"MatMul", "Gemm", "Gather"})
+"""Operators whose result's shape doesn't follow from the numbers of a weight, and which have nearly all weights."""
 BIASED_INPUTS = 5
 """A SkipLayerNormalization that took a bias in has it as its fifth input."""
 
@@ -115,12 +117,13 @@ def fuse(model: onnx.ModelProto, params: Params, folder: Path) -> onnx.ModelProt
 
 
 def _take_in_weights(graph: onnx.GraphProto, params: Params, folder: Path) -> set[str]:
-    """Read the weights that the fusions join or move, whose names are returned; the others look at shapes and small
-    constants alone."""
+    """Read the weights whose numbers are looked at, and return their names: those that the fusions join or move, and
+    what shape inference may compute with."""
     if params.embed_layer_norm or params.rotary_embeddings:
         read = {tensor.name for tensor in graph.initializer}
     else:
-        read = _of_heads(graph) if params.attention else set()
+        read = {name for node in nodes(graph) if node.op_type not in BLIND for name in node.input}
+        read |= _of_heads(graph) if params.attention else set()
     for tensor in graph.initializer:
         if tensor.name in read and onnxfiles.is_apart(tensor):
             onnxfiles.take_in(tensor, folder)

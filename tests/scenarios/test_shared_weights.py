@@ -196,6 +196,18 @@ def test_a_weight_that_folding_makes_in_a_branch_is_kept_there(
     assert pieces(fused) < pieces(done["surgery"])
 
 
+def test_a_weight_that_the_optimizer_computes_with_is_read(
+    models: tuple[Stages, dict[str, Finished]], tmp_path: Path
+) -> None:
+    stages, done = models
+    script(stages, TURN, done["surgery"].output, tmp_path)
+    fused = stages.run("optimize", {"opt_level": 0}, {"model": tmp_path})
+    assert fused.report["ok"], fused.report
+    # The optimizer itself turns it back, which takes its numbers.
+    assert fused.facts["operators"]["Transpose"] == fused.facts["operators_before"]["Transpose"] - 1
+    assert pieces(fused) == pieces(done["surgery"])
+
+
 def test_a_model_in_pieces_is_the_model(models: tuple[Stages, dict[str, Finished]], tmp_path: Path) -> None:
     stages, done = models
     found = json.loads(script(stages, WHOLE, done["surgery"].output, tmp_path))
