@@ -63,15 +63,17 @@ def _quantized(
     made = {side: scratch / side for side in SIDES}
     for folder in made.values():
         folder.mkdir(parents=True)
-    model = _in_one_file(work.model, scratch / "whole") if kind == "qdq" else work.model
+    # ONNX Runtime's call wants one file; the stage is given what the stage before it makes, its weights in pieces.
+    stock = _in_one_file(work.model, scratch / "whole") if kind == "qdq" else work.model
+    models = {"ours": work.model, "stock": stock}
     for repeat in range(repeats):
         # Each is first in turn: whoever is reads from a disk what the other finds in memory.
         for side in reversed(SIDES) if repeat % 2 else SIDES:
-            costs[side].append(_run(kind, side, str(model), str(work.texts), str(samples), str(made[side])))
+            costs[side].append(_run(kind, side, str(models[side]), str(work.texts), str(samples), str(made[side])))
     entry = "model.xml" if kind == "nncf" else "model.onnx"
     found = scratch / "similarity.json"
-    models = (str(made[side] / entry) for side in SIDES)
-    _run("similarity", str(found), str(model / "model.onnx"), str(work.texts), *models)
+    judged = (str(made[side] / entry) for side in SIDES)
+    _run("similarity", str(found), str(stock / "model.onnx"), str(work.texts), *judged)
     return costs, dict(zip(SIDES, json.loads(found.read_text()), strict=True))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnxruntime
 from onnxruntime.quantization import QDQQuantizer
+from onnxruntime.quantization.onnx_model import ONNXModel
 from onnxruntime.quantization.quant_utils import add_infer_metadata, compute_scale_zp, get_qmin_qmax_for_qType
 
 from stagelib import bigweights, boundless, onnxfiles, weightless
@@ -33,6 +34,8 @@ class Quantizer(QDQQuantizer):  # type: ignore[misc]  # onnxruntime has no types
     quantized, where another release of ONNX Runtime has it otherwise than the one that the toolchain locks.
     """
 
+    model: Any
+
     def __init__(self, model: onnx.ModelProto, weights: Mapping[str, Weight], **options: Any) -> None:
         if not hasattr(QDQQuantizer, METHOD):
             raise _other_release(f"its QDQQuantizer has no {METHOD}")
@@ -41,6 +44,7 @@ class Quantizer(QDQQuantizer):  # type: ignore[misc]  # onnxruntime has no types
         # Without this mark it writes the model to a file and infers shapes itself.
         add_infer_metadata(model)
         super().__init__(model=model, reduce_range=False, nodes_to_quantize=[], **options)
+        self.model = _Graph(self.model.model)
 
     def _calc_initializer_quant_params(self) -> dict[str, Any]:
         """Scales and zero points of all weights. QDQQuantizer asks when it knows which to quantize, by which axis."""
@@ -86,6 +90,16 @@ class Quantizer(QDQQuantizer):  # type: ignore[misc]  # onnxruntime has no types
             onnxfiles.move_out(tensor, blocks, folder)
         model: onnx.ModelProto = self.model.model
         return model
+
+
+class _Graph(ONNXModel):  # type: ignore[misc]
+    """The graph as the quantizer changes it."""
+
+    def replace_input_of_all_nodes(self, old_input_name: str, new_input_name: str) -> None:
+        """As ONNX Runtime has it, for every tensor; but it looks at each input of each node in Python."""
+        for node in self.model.graph.node:
+            if old_input_name in node.input:
+                self.replace_node_input(node, old_input_name, new_input_name)
 
 
 def _check_scale(extremes: tuple[Any, Any], limits: tuple[Any, Any], least_range: float | None, found: Any) -> None:

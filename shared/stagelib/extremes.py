@@ -11,6 +11,8 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
+from stagelib import onnxfiles
+
 _MOVING = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
 
@@ -43,8 +45,28 @@ def instrument(
         for kind, output in zip(("Min", "Max"), made[name], strict=True):
             graph.node.append(helper.make_node(f"Reduce{kind}", [name], [output], keepdims=0))
             graph.output.append(helper.make_empty_tensor_value_info(output))
+    _cut(graph, {output for pair in made.values() for output in pair})
     onnx.save(model, str(target))
     return {name: made[origin] for name, origin in origins.items()}
+
+
+def _cut(graph: onnx.GraphProto, outputs: Collection[str]) -> None:
+    """Leave of a graph what leads to these outputs: a session runs every node, asked for or not."""
+    needed = set(outputs)
+    kept: list[onnx.NodeProto] = []
+    for node in reversed(graph.node):
+        if needed.isdisjoint(node.output):
+            continue
+        kept.append(node)
+        for one in onnxfiles.nodes(onnx.GraphProto(node=[node])):
+            needed.update(one.input)
+            # What a branch gives may come from outside of it.
+            needed.update(value.name for subgraph in onnxfiles.subgraphs(one) for value in subgraph.output)
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
+    for values in (graph.output, graph.initializer):
+        for index in reversed([index for index, value in enumerate(values) if value.name not in needed]):
+            del values[index]
 
 
 def observed(source: Path, kinds: Collection[str], spared: Collection[str]) -> list[str]:

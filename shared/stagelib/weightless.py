@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ def load(path: Path) -> tuple[onnx.ModelProto, dict[str, Weight]]:
         if matrix and tensor.name not in needed and external_data_helper.uses_external_data(tensor):
             weights[tensor.name] = bigweights.find(tensor, path.parent)
             stand_in(tensor, weights[tensor.name], None, (0, 0))
-    for tensor in (*model.graph.initializer, *_inner(model.graph)):
+    for tensor in (*model.graph.initializer, *onnxfiles.inner_initializers(model.graph)):
         if external_data_helper.uses_external_data(tensor):
             _read(tensor, path.parent)
     return model, weights
@@ -39,14 +38,6 @@ def _read(tensor: onnx.TensorProto, folder: Path) -> None:
     external_data_helper.load_external_data_for_tensor(tensor, str(folder))
     tensor.ClearField("external_data")
     tensor.ClearField("data_location")
-
-
-def _inner(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Initializers of the graphs within nodes (If, Loop)."""
-    for node in onnxfiles.nodes(graph):
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from inner.initializer
 
 
 def stand_in(tensor: onnx.TensorProto, weight: Weight, axis: int | None, extremes: tuple[Any, Any]) -> None:

@@ -31,7 +31,7 @@ def test_both_sides_are_quantized_in_turn_and_held_against_each_other(monkeypatc
         if what == "whole":
             (Path(command[5]) / "model.onnx").touch()
             return cost(1)
-        assert Path(command[5]).name == "whole"
+        assert Path(command[5]).name in ({"whole"} if side == "stock" else {"model", "small"})
         ran.append(f"{side} of {command[6]}")
         return cost(40 if side == "stock" else 20)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stagelib.api import Call, Result, Stage, StageError
+from stagelib.imports import uncollected
 from stagelib.modelinfo import ModelInfo
 
 if TYPE_CHECKING:
@@ -73,9 +74,10 @@ STAGE = Stage(
 
 def run(call: Call, params: Params) -> Result:
     """Write the quantized model.onnx; facts say how many texts calibrated and what is quantized and what isn't."""
-    import onnx
+    with uncollected():
+        import onnx
 
-    from stagelib import batches, onnxfiles, qdq, staticquantizer
+        from stagelib import batches, onnxfiles, qdq, staticquantizer
 
     rows = batches.read_rows(call.input("batches"), batches.CALIBRATION)
     used = min(params.samples, batches.count(rows))
