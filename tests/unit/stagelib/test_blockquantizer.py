@@ -13,6 +13,19 @@ import pytest
 from stagelib.api import StageError
 
 
+class Model:
+    """`ONNXModel`, as far as the quantizer leans on it."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def initializer(self) -> list[Any]:
+        return [SimpleNamespace(name="weight")]
+
+    def topological_sort(self) -> None:
+        pass
+
+
 class Stock:
     """`QDQQuantizer`, as far as ours leans on it: one weight of two channels, by columns."""
 
@@ -23,12 +36,7 @@ class Stock:
         self.tensors_to_quantize = {"weight": SimpleNamespace(axis=1)}
         self.quantized_value_map = {"weight": SimpleNamespace(original=SimpleNamespace(q_name="weight_quantized"))}
         self.min_real_range = None
-        graph = SimpleNamespace(initializer=[])
-        self.model = SimpleNamespace(
-            initializer=lambda: [SimpleNamespace(name="weight")],
-            topological_sort=lambda: None,
-            model=SimpleNamespace(graph=graph),
-        )
+        self.model = Model(SimpleNamespace(graph=SimpleNamespace(initializer=[])))
 
     def quantize_model(self) -> None:
         if self.asks:
@@ -58,6 +66,7 @@ def quantizer(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     stand_in("onnxruntime", __version__="9.9")
     stand_in("onnxruntime.quantization", QDQQuantizer=type("QDQQuantizer", (Stock,), {}))
+    stand_in("onnxruntime.quantization.onnx_model", ONNXModel=Model)
     stand_in(
         "onnxruntime.quantization.quant_utils",
         add_infer_metadata=lambda _: None,
