@@ -128,6 +128,9 @@ def test_what_finds_nothing_to_fuse_is_said(graphs: Graphs) -> None:
     _, message, hint = graphs.optimize(graphs.unmasked, embed_layer_norm=True).failure
     assert "no embed_layer_norm" in message
     assert "fix_shape after" in hint
+    _, message, hint = graphs.optimize(graphs.unmasked, opt_level=0, gelu=False, bias_gelu=True).failure
+    assert "no bias_gelu" in message
+    assert "opt_level" not in hint
     _, message, _ = graphs.optimize(graphs.unmasked, opt_level=0, attention=True, num_heads=4, hidden_size=128).failure
     assert message == "the graph has 2 attention heads, and the recipe says 4"
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # In fp32 the fused kernels differ from the parts by rounding alone; a wrong fusion differs in the first digit.
 TOLERANCE = 1e-3
 HINT = "set it to false, or opt_level to 0: ONNX Runtime's own fusions can hide what the optimizer looks for"
+UNKNOWN = "the optimizer knows how BERT and its relatives have it: set it to false, and leave out what builds on it"
 HINTS = {
     "embed_layer_norm": "it is found only where the shape is free: put fix_shape after this stage, or set it to false",
     "rotary_embeddings": "BERT has none: set it to false",
@@ -126,7 +127,10 @@ def _checked(fused: onnx.ModelProto, params: Params) -> dict[str, int]:
     for name in asked:
         # These two are on by default, and a model may have only one of them.
         if not made[name] and name not in {"gelu", "layer_norm"}:
-            raise StageError(f"the optimizer found no {name} to fuse in this graph", hint=HINTS.get(name, HINT))
+            raise StageError(
+                f"the optimizer found no {name} to fuse in this graph",
+                hint=HINTS.get(name, HINT if params.opt_level else UNKNOWN),
+            )
     if asked and not any(made.values()):
         raise StageError(
             f"the optimizer found nothing to fuse of {', '.join(asked)}", hint="it knows transformer encoders only"
