@@ -26,6 +26,10 @@ _CONTRIB = (
     "SkipLayerNormalization"
 )
 KERNELS = {"": frozenset(_ONNX.split()), CONTRIB: frozenset(_CONTRIB.split())}
+# It has this one for floating point alone.
+_RUNNING_SUM = "CumSum"
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+_INTEGERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
 _MASK, _ATTENTION_BIAS = 4, 5
 
 
@@ -44,13 +48,38 @@ def rename_gelus(model: onnx.ModelProto) -> int:
     return renamed
 
 
-def without_kernel(graph: onnx.GraphProto) -> dict[str, int]:
+def sum_in_float(model: onnx.ModelProto) -> int:
+    """Let running sums of whole numbers, by which RoBERTa and its like number their tokens, compute in float32, which
+    DirectML has a kernel for; returns how many. Exact while the sums stay below 2 to the 24th."""
+    known = _types(model)
+    made: list[onnx.NodeProto] = []
+    changed = 0
+    for node in model.graph.node:
+        kind = known[node.input[0]].elem_type if node.op_type == _RUNNING_SUM and node.input[0] in known else None
+        if kind not in _INTEGERS:
+            made.append(node)
+            continue
+        given, summed = f"{node.output[0]}_float", f"{node.output[0]}_sum"
+        cast = helper.make_node("Cast", [node.input[0]], [given], name=given, to=onnx.TensorProto.FLOAT)
+        back = helper.make_node("Cast", [summed], [node.output[0]], name=summed, to=kind)
+        node.input[0], node.output[0] = given, summed
+        made += [cast, node, back]
+        changed += 1
+    del model.graph.node[:]
+    model.graph.node.extend(made)
+    return changed
+
+
+def without_kernel(model: onnx.ModelProto) -> dict[str, int]:
     """Operators that DirectML has no kernel for, with the number of their nodes."""
-    names = (
-        f"{node.domain}.{node.op_type}".lstrip(".")
-        for node in nodes(graph)
-        if node.op_type not in KERNELS.get(node.domain, frozenset())
-    )
+    known = _types(model)
+
+    def has(node: onnx.NodeProto) -> bool:
+        if node.op_type == _RUNNING_SUM and not node.domain:
+            return node.input[0] in known and known[node.input[0]].elem_type in _FLOATS
+        return node.op_type in KERNELS.get(node.domain, frozenset())
+
+    names = (f"{node.domain}.{node.op_type}".lstrip(".") for node in nodes(model.graph) if not has(node))
     return dict(Counter(names))
 
 
@@ -60,8 +89,7 @@ def check_masks(model: onnx.ModelProto) -> str:
     DirectML's kernel takes a key padding mask of int32 [batch, keys], and an attention bias of [batch, heads, queries,
     keys] that it doesn't broadcast. StageError for any other form, and where attentions differ.
     """
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    known = {value.name: value.type.tensor_type for value in (*inferred.value_info, *inferred.input)}
+    known = _types(model)
     forms = set()
     for node in model.graph.node:
         if not is_attention(node):
@@ -95,6 +123,12 @@ def _check_bias(node: onnx.NodeProto, kind: onnx.TypeProto.Tensor | None) -> Non
             f"the attention bias of {node.name} is {sizes or 'of unknown shape'}, and DirectML doesn't broadcast it to "
             f"[batch, {heads}, queries, keys]"
         )
+
+
+def _types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
+    """What is known of every value by its name, but of those within subgraphs."""
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    return {value.name: value.type.tensor_type for value in (*inferred.value_info, *inferred.input)}
 
 
 def _sizes(kind: onnx.TypeProto.Tensor | None) -> list[int]:

@@ -67,12 +67,22 @@ import sys, onnx
 from onnx import helper
 from pathlib import Path
 from stagelib import onnxfiles
-source, target = map(Path, sys.argv[1:])
+what, source, target = sys.argv[1], *map(Path, sys.argv[2:])
 model = onnxfiles.load(source)
 output = model.graph.output[0]
 node = next(node for node in model.graph.node if output.name in node.output)
 node.output[0] = "before"
-model.graph.node.append(helper.make_node("Softplus", ["before"], [output.name], name="no_kernel"))
+if what == "softplus":
+    model.graph.node.append(helper.make_node("Softplus", ["before"], [output.name], name="no_kernel"))
+if what == "numbered":
+    for name, value in {"length": 1, "size": -1}.items():
+        model.graph.initializer.append(helper.make_tensor(name, onnx.TensorProto.INT64, [1], [value]))
+    model.graph.node.extend([
+        helper.make_node("CumSum", ["attention_mask", "length"], ["numbers"], name="number_tokens"),
+        helper.make_node("Unsqueeze", ["numbers", "size"], ["numbered"], name="of_each_token"),
+        helper.make_node("Cast", ["numbered"], ["as_float"], name="as_float", to=onnx.TensorProto.FLOAT),
+        helper.make_node("Add", ["before", "as_float"], [output.name], name="add"),
+    ])
 onnxfiles.save(model, target, "fp32")
 """
 
@@ -94,7 +104,7 @@ def made(done: Finished) -> Path:
     return done.output
 
 
-def run_script(stages: Stages, script: str, *arguments: Path) -> str:
+def run_script(stages: Stages, script: str, *arguments: Path | str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(this_project().shared)}
     command = [str(stages.python), "-c", script, *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
@@ -126,5 +136,16 @@ def test_what_directml_would_leave_to_the_cpu_or_not_take_is_refused(
     kind, message, hint = stages.run("pack_qkv", {}, {"model": lengths}).failure
     assert (kind, "key padding mask" in message, "raw_attention_mask" in hint) == ("stage", True, True)
     twin = made(stages.run("optimize", FUSE, {"model": model}))
-    run_script(stages, EDIT, twin, tmp_path)
+    run_script(stages, EDIT, "softplus", twin, tmp_path)
     assert "no kernel for Softplus (1)" in stages.run("pack_qkv", {}, {"model": tmp_path}).failure[1]
+
+
+def test_tokens_numbered_by_a_sum_of_integers_are_so_in_float32(prepared: tuple[Stages, Path], tmp_path: Path) -> None:
+    stages, model = prepared
+    run_script(stages, EDIT, "numbered", made(stages.run("optimize", FUSE, {"model": model})), tmp_path)
+    done = stages.run("pack_qkv", {}, {"model": tmp_path})
+    assert made(done)
+    assert done.facts["sums_in_float"] == done.facts["operators"]["CumSum"] == 1
+    assert done.facts["operators"]["Cast"] >= 3
+    # The token's number, up to 128, is in every result, and the stage has held those against the model's before it.
+    assert done.facts["max_abs_diff"] < 1e-3

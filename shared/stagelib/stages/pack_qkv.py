@@ -61,16 +61,16 @@ def run(call: Call, params: Params) -> Result:
             "the graph has no MultiHeadAttention to pack",
             hint="put optimize with attention and multi_head_attention before it",
         )
-    gelus = directmlgraph.rename_gelus(model)
+    gelus, sums = directmlgraph.rename_gelus(model), directmlgraph.sum_in_float(model)
     mask = directmlgraph.check_masks(model)
-    missing = directmlgraph.without_kernel(model.graph)
+    missing = directmlgraph.without_kernel(model)
     if missing:
         listed = ", ".join(f"{name} ({number})" for name, number in missing.items())
         raise StageError(f"DirectML has no kernel for {listed}: these would run on the CPU")
     shapes.check(model)
     info = onnxfiles.save(model, call.output, precision, call)
     dataclasses.replace(info, format="directml").write(call.output)
-    facts = _facts(model, attentions, gelus)
+    facts = _facts(model, attentions) | {"gelus_renamed": gelus, "sums_in_float": sums}
     call.progress(0.3, "holding the packed weights against the others")
     written, folders = onnxfiles.read(call.output / info.entry, weights=False), (call.output, folder)
     equal = packedqkv.prove(before, written, folders)
@@ -93,12 +93,11 @@ def _difference(twin: onnx.ModelProto, packed: onnx.ModelProto, folders: tuple[P
     return difference
 
 
-def _facts(model: onnx.ModelProto, attentions: int, gelus: int) -> dict[str, object]:
+def _facts(model: onnx.ModelProto, attentions: int) -> dict[str, object]:
     from stagelib import fusions
 
     return {
         "attentions_packed": attentions,
-        "gelus_renamed": gelus,
         "nodes": len(model.graph.node),
         "operators": fusions.operators(model.graph),
     }
