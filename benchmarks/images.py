@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.figures import Figure, markdown
-from benchmarks.processes import INVOKE, succeeded, timed
+from benchmarks.processes import INVOKE, Cost, succeeded, timed
 from portwright.engines.base import Event, Job
 from portwright.engines.docker import DockerEngine
 from portwright.engines.docker_api import connect, engine_host
@@ -77,6 +77,11 @@ class Size:
         return Figure(name=f"image {self.toolchain}", unit="MB", ours=[self.size / MB], limit=self.limit_mb, note=note)
 
 
+def build_all(what: str) -> Cost:
+    """`invoke build` of all targets, as a user runs it."""
+    return succeeded(timed([*INVOKE, "build", "--target=all", "--engine=docker"]), what)
+
+
 def sizes(client: docker.DockerClient, toolchains: dict[str, Toolchain]) -> list[Size]:
     """Of every toolchain whose current image the engine has."""
     images = {name: find_image(client, toolchain) for name, toolchain in toolchains.items() if toolchain.has_image}
@@ -107,11 +112,9 @@ def warm_rebuild(engine: DockerEngine, client: docker.DockerClient, toolchain: T
 
 
 def unchanged(repeats: int) -> Figure:
-    """`invoke build` of all targets with every image there, as a user runs it."""
+    """Of all, with every image there."""
     name = "unchanged build of all"
-    build = [*INVOKE, "build", "--target=all", "--engine=docker"]
-    succeeded(timed(build), "building what is missing")
-    costs = [succeeded(timed(build), name) for _ in range(repeats)]
+    costs = [build_all(name) for _ in range(repeats)]
     note = f"{statistics.median(cost.cpu_s for cost in costs):.2f} CPU s"
     return Figure(name=name, unit="s", ours=[cost.wall_s for cost in costs], limit=UNCHANGED_S, note=note)
 
@@ -190,7 +193,8 @@ def _engine(folder: Path, stage: str = "") -> Iterator[DockerEngine]:
 
 
 def figures(client: docker.DockerClient, rebuild: list[str], repeats: int) -> Iterator[Figure]:
-    """Sizes, then times; `rebuild` names the toolchains to build anew."""
+    """Sizes, then times; `rebuild` names the toolchains to build anew. What the engine lacks is built first."""
+    build_all("building what is missing")
     toolchains = load_toolchains(this_project().docker)
     found = sorted(sizes(client, toolchains), key=lambda size: size.size)
     yield from (size.figure() for size in found)

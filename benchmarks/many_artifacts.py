@@ -63,6 +63,7 @@ def _removals(project: Project, repeats: int) -> Iterator[Figure]:
         for count in (FEW, MANY):
             _age(project, start, count)
             start += count
+            os.sync()  # what ageing them left to write is not what removing them takes
             before = time.perf_counter()
             found = cleaning.find(project, catalog, everything=False, older_than_days=ASKED_DAYS)
             between = time.perf_counter()
