@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import onnx
 from onnx import TensorProto
 
+from stagelib.api import StageError
 from stagelib.shapes import SMALL, without_weights
 
 PAIRS = ("QuantizeLinear", "DequantizeLinear")
@@ -44,6 +45,17 @@ def layer_norm_scales(graph: onnx.GraphProto) -> list[str]:
 def operators(graph: onnx.GraphProto) -> list[str]:
     """The kinds of operators in the graph that have a quantized form: all but conversions of type."""
     return sorted({node.op_type for node in graph.node} - {"Cast", *PAIRS})
+
+
+def check_operators(named: Sequence[str], graph: onnx.GraphProto) -> None:
+    """StageError for a name that is an operator neither of ONNX nor of this graph: a misspelt one quantizes nothing."""
+    here = {node.op_type for node in graph.node}
+    unknown = [name for name in named if name not in here and not onnx.defs.has(name)]
+    if unknown:
+        raise StageError(
+            f"op_types: {', '.join(map(repr, unknown))} is no operator of ONNX nor of this graph",
+            hint=f"the graph has {', '.join(sorted(here - {*PAIRS}))}",
+        )
 
 
 def opset(model: onnx.ModelProto) -> int:

@@ -134,6 +134,12 @@ def test_operators_that_the_graph_has_none_of_are_named(bench: Bench) -> None:
     assert "op_types" in hint
 
 
+def test_an_operator_that_is_misspelt_is_refused(bench: Bench) -> None:
+    kind, message, hint = bench.quantized({"op_types": ["MatMul", "Gem"]}).failure
+    assert (kind, message) == ("stage", "op_types: 'Gem' is no operator of ONNX nor of this graph")
+    assert "Gemm" in hint
+
+
 def test_each_chip_gets_one_piece_with_its_stamp(bench: Bench, compiled: Finished) -> None:
     info = ModelInfo.read(compiled.output)
     assert (info.format, info.entry) == ("qnn_context", "sc8380xp_ctx.onnx")

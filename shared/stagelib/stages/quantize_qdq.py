@@ -119,6 +119,7 @@ def _plan(params: Params, graph: onnx.GraphProto) -> Plan:
     from stagelib import qdq, staticquantizer
 
     every = params.op_types == (EVERY,)
+    qdq.check_operators(() if every else params.op_types or (), graph)
     spared = [] if params.down_projections else list(qdq.down_projections(graph))
     # ONNX Runtime's own option for this, MatMulConstBOnly, changes nothing in QDQ format.
     spared += qdq.products_of_activations(graph) if params.only_constant_weights else []
