@@ -75,6 +75,11 @@ result["renamed"] = failure(root / "renamed")
 setattr(torch._C, last, merge)
 export._export = export_damaged
 result["damaged"] = failure(root / "damaged")
+model = transformers.DistilBertModel.from_pretrained(root / "distilbert")
+model.embeddings.LayerNorm.weight.data[0] = float("nan")
+model.save_pretrained(root / "distilbert")
+export._export = export_whole
+result["nan"] = failure(root / "nan")
 print(json.dumps(result))
 """
 
@@ -109,6 +114,10 @@ def test_pytorch_is_left_as_it_was(result: dict[str, Any]) -> None:
 
 def test_a_weight_damaged_on_its_way_to_the_disk_is_found(result: dict[str, Any]) -> None:
     assert "differs from PyTorch" in result["damaged"]
+
+
+def test_a_model_that_computes_nan_by_itself_is_told_apart(result: dict[str, Any]) -> None:
+    assert "NaN or infinity in PyTorch already" in result["nan"]
 
 
 def test_a_pytorch_that_names_weights_otherwise_is_refused(result: dict[str, Any]) -> None:

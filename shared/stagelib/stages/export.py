@@ -192,7 +192,10 @@ def _export(model: Any, config: Any, opset: int, call: Call) -> tuple[list[str],
 
 
 def _run_torch(model: torch.nn.Module, inputs: list[str]) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.float32]]:
-    """One batch with padding, [CHECK_BATCH, CHECK_LENGTH] by input's name, and the model's first output of it."""
+    """One batch with padding, [CHECK_BATCH, CHECK_LENGTH] by input's name, and the model's first output of it.
+
+    StageError where that holds NaN or infinity.
+    """
     import numpy as np
     import torch
 
@@ -206,8 +209,14 @@ def _run_torch(model: torch.nn.Module, inputs: list[str]) -> tuple[dict[str, NDA
     }
     feeds = {name: known[name] for name in inputs}
     with torch.no_grad():
-        output = model(**{name: torch.from_numpy(array) for name, array in feeds.items()})[0]
-    return feeds, output.numpy()
+        output = model(**{name: torch.from_numpy(array) for name, array in feeds.items()})[0].numpy()
+    if not np.isfinite(output).all():
+        raise StageError(
+            "the model computes NaN or infinity in PyTorch already",
+            hint="look for weights that are no finite number in its checkpoint",
+            kind="model",
+        )
+    return feeds, output
 
 
 def _run_graph(folder: Path, feeds: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
