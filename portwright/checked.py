@@ -112,7 +112,10 @@ def _fault(place: Location, kind: str, message: str, given: object, known: Seque
         )
     if kind in {"missing", "missing_keyword_only_argument", "missing_argument"}:
         return f"{where}: is missing"
-    text = message.removeprefix("Value error, ")
+    if kind == "too_short" and not given:
+        return f"{where}: is empty"
+    # What a file calls an array or a list, pydantic calls by the type it becomes.
+    text = message.removeprefix("Value error, ").replace("valid tuple", "valid array")
     if kind == "value_error":
         return text if not place else f"{where}: {text}"
     return f"{where}: {text[0].lower() + text[1:]} (it is {_short(given)})"

@@ -70,7 +70,7 @@ def test_every_recipe_of_the_repository_is_good(path: Path) -> None:
         ("colour", {}, ["colour", "known: ", "stages"]),
         ("name", DELETE, ["name", "is missing"]),
         ("name", "../up", ["name", "pattern"]),
-        ("stages", [], ["stages", "at least 1"]),
+        ("stages", [], ["stages: is empty"]),
         ("stages", "export", ["stages"]),
         ("stages.1", {"stage": "fix_shap"}, ["stages[1].stage", "fix_shap", "did you mean 'fix_shape'"]),
         ("stages.1", {"opset": 3}, ["stages[1].stage", "is missing"]),
