@@ -11,7 +11,7 @@ import onnx
 from onnx import helper
 
 from stagelib.api import StageError
-from stagelib.onnxfiles import nodes
+from stagelib.graphwalk import nodes
 from stagelib.packedqkv import CONTRIB, is_attention, number_of_heads
 
 # The operators that an encoder holds after export, fusion and half precision, and that DirectML has in fp16 and fp32.

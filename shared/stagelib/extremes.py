@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
-from stagelib import onnxfiles
+from stagelib import graphwalk
 
 _MOVING = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
@@ -58,10 +58,10 @@ def _cut(graph: onnx.GraphProto, outputs: Collection[str]) -> None:
         if needed.isdisjoint(node.output):
             continue
         kept.append(node)
-        for one in onnxfiles.nodes(onnx.GraphProto(node=[node])):
+        for one in graphwalk.nodes(onnx.GraphProto(node=[node])):
             needed.update(one.input)
             # What a branch gives may come from outside of it.
-            needed.update(value.name for subgraph in onnxfiles.subgraphs(one) for value in subgraph.output)
+            needed.update(value.name for subgraph in graphwalk.subgraphs(one) for value in subgraph.output)
     del graph.node[:]
     graph.node.extend(reversed(kept))
     for values in (graph.output, graph.initializer):

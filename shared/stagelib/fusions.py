@@ -12,10 +12,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from stagelib import bigweights, onnxfiles
+from stagelib import bigweights, graphwalk, onnxfiles
 from stagelib.batches import MASK
+from stagelib.graphwalk import nodes
 from stagelib.modelinfo import ModelInfo
-from stagelib.onnxfiles import PIECE_BYTES, nodes
+from stagelib.onnxfiles import PIECE_BYTES
 from stagelib.ortrun import options_of_few_runs, session_of
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _recognize(graph: onnx.GraphProto, scratch: Path, source: onnx.GraphProto, f
         else:
             tensor.CopyFrom(numpy_helper.from_array(written, tensor.name))
     # Folding makes weights of branches as well; those of a branch are never files of their own.
-    for tensor in onnxfiles.inner_initializers(graph):
+    for tensor in graphwalk.inner_initializers(graph):
         if onnxfiles.is_apart(tensor):
             tensor.CopyFrom(numpy_helper.from_array(bigweights.find(tensor, scratch).mapped(), tensor.name))
 

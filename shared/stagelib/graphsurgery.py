@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from stagelib import onnxfiles
+from stagelib import graphwalk, onnxfiles
 from stagelib.api import StageError
 from stagelib.shapes import Shapes, infer_shapes
 
@@ -30,7 +30,7 @@ def replace_mask_constant(graph: onnx.GraphProto, value: float, folder: Path = P
     replaced = 0
     for tensor in _constants(graph):
         replaced += _replace_in_tensor(tensor, value, folder)
-    for node in onnxfiles.nodes(graph):
+    for node in graphwalk.nodes(graph):
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.FLOAT and attribute.f <= _SMALLEST_FLOAT:
                 attribute.f = value
@@ -45,7 +45,7 @@ def replace_mask_constant(graph: onnx.GraphProto, value: float, folder: Path = P
 def _constants(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     """Initializers and tensors in attributes (Constant, ConstantOfShape), those of subgraphs included."""
     yield from graph.initializer
-    for node in onnxfiles.nodes(graph):
+    for node in graphwalk.nodes(graph):
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t

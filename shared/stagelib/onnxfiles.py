@@ -275,28 +275,6 @@ def value_info(tensor: Tensor) -> onnx.ValueInfoProto:
     return onnx.helper.make_tensor_value_info(tensor.name, kind, list(tensor.shape))
 
 
-def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Every node, those of subgraphs (If, Loop) included."""
-    for node in graph.node:
-        yield node
-        for subgraph in subgraphs(node):
-            yield from nodes(subgraph)
-
-
-def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The graphs within a node, but not those within these."""
-    for attribute in node.attribute:
-        yield from ([attribute.g] if attribute.HasField("g") else [])
-        yield from attribute.graphs
-
-
-def inner_initializers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """The initializers of subgraphs (If, Loop), but not the graph's own."""
-    for node in nodes(graph):
-        for subgraph in subgraphs(node):
-            yield from subgraph.initializer
-
-
 def _dimension(dimension: Any) -> int | str:
     if dimension.HasField("dim_value"):
         return int(dimension.dim_value)

@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from stagelib import onnxfiles
+from stagelib import graphwalk, onnxfiles
 from stagelib.api import StageError
 from stagelib.qkvlayout import PARTS, pack, unpack
 
@@ -56,7 +56,7 @@ def pack_attention(model: onnx.ModelProto, folder: Path) -> int:
             kept.append(node)
     del graph.node[:]
     graph.node.extend(kept)
-    _drop_unused(graph)
+    graphwalk.drop_unused(graph)
     # What was inferred of the products that are gone.
     del graph.value_info[:]
     return len(found)
@@ -186,12 +186,6 @@ def _biases(
     if own:
         return tuple(np.split(parts.array(own), PARTS))
     return tuple(given) or None
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    for index in reversed([place for place, tensor in enumerate(graph.initializer) if tensor.name not in used]):
-        del graph.initializer[index]
 
 
 def _add(graph: onnx.GraphProto, name: str, array: NDArray[Any]) -> None:

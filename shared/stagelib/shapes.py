@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from stagelib import graphwalk
+
 Shapes = dict[str, tuple[int, ...]]
 Constant = NDArray[np.generic]
 # Shape arithmetic and position ids are below this many numbers, weights above.
@@ -53,7 +55,7 @@ def fold_shape_arithmetic(model: onnx.ModelProto) -> int:
     before = len(model.graph.node)
     while _fold_once(model):
         pass
-    _drop_unused(model.graph)
+    graphwalk.drop_unused(model.graph)
     return before - len(model.graph.node)
 
 
@@ -80,7 +82,7 @@ def _evaluate(
     model: onnx.ModelProto, node: onnx.NodeProto, constants: Mapping[str, Constant], shapes: Shapes
 ) -> dict[str, Constant] | None:
     """The node's results, if they are constant and small; None otherwise."""
-    if node.op_type in RANDOM or any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
+    if node.op_type in RANDOM or next(graphwalk.subgraphs(node), None) is not None:
         return None
     given: dict[str, Constant]
     if node.op_type == "Shape" and node.input[0] in shapes:
@@ -122,17 +124,6 @@ def _known(node: onnx.NodeProto) -> onnx.NodeProto:
     if node.domain != "com.microsoft" or node.op_type not in SHAPED_AS_INPUT:
         return node
     return onnx.helper.make_node("Identity", node.input[:1], node.output[:1], name=node.name)
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    for node in graph.node:
-        for attribute in node.attribute:
-            for subgraph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                used |= {name for inner in subgraph.node for name in inner.input}
-    unused = [index for index, tensor in enumerate(graph.initializer) if tensor.name not in used]
-    for index in reversed(unused):
-        del graph.initializer[index]
 
 
 def _size(tensor: onnx.TensorProto) -> int:

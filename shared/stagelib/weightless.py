@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import external_data_helper, numpy_helper
 
-from stagelib import bigweights, onnxfiles
+from stagelib import bigweights, graphwalk
 from stagelib.bigweights import Weight
 
 # A node's inputs from this one on are biases and parameters, whose numbers a quantizer wants.
@@ -27,7 +27,7 @@ def load(path: Path) -> tuple[onnx.ModelProto, dict[str, Weight]]:
         if matrix and tensor.name not in needed and external_data_helper.uses_external_data(tensor):
             weights[tensor.name] = bigweights.find(tensor, path.parent)
             stand_in(tensor, weights[tensor.name], None, (0, 0))
-    for tensor in (*model.graph.initializer, *onnxfiles.inner_initializers(model.graph)):
+    for tensor in (*model.graph.initializer, *graphwalk.inner_initializers(model.graph)):
         if external_data_helper.uses_external_data(tensor):
             _read(tensor, path.parent)
     return model, weights

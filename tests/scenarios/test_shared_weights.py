@@ -115,6 +115,19 @@ onnxfiles.save(model, target, "fp32")
 """
 )
 
+# As BRANCH, and the branches are in a branch.
+DEEPER = (
+    BRANCH.rpartition("onnxfiles.save")[0]
+    + """
+outer = model.graph.node[place + 1]
+inner = onnx.NodeProto.FromString(outer.SerializeToString())
+inner.output[0] = "inner"
+for attribute in outer.attribute:
+    attribute.g.CopyFrom(branch(attribute.name, inner))
+onnxfiles.save(model, target, "fp32")
+"""
+)
+
 
 @pytest.fixture(scope="module")
 def models(
@@ -194,6 +207,16 @@ def test_a_weight_that_folding_makes_in_a_branch_is_kept_there(
     assert fused.report["facts"]["operators"]["If"] == 1
     # What is folded away in both branches is no file of its own any more.
     assert pieces(fused) < pieces(done["surgery"])
+
+
+def test_a_weight_that_only_a_branch_in_a_branch_reads_is_used(
+    models: tuple[Stages, dict[str, Finished]], tmp_path: Path
+) -> None:
+    stages, done = models
+    script(stages, DEEPER, done["surgery"].output, tmp_path)
+    fixed = stages.run("fix_shape", {"batch_size": 1, "sequence_length": 16}, {"model": tmp_path})
+    assert fixed.report["ok"], fixed.report
+    assert len(pieces(fixed)) == len(pieces(done["surgery"]))
 
 
 def test_a_weight_that_the_optimizer_computes_with_is_read(
