@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from portwright.digests import digest_file
+from portwright.digests import BLOCK
 from portwright.disk import make_removable, sync_file
 
 FOLDER = "blobs"
@@ -36,7 +36,7 @@ class Pool:
 
         Its content is on the disk when this returns. OSError where it can't be written.
         """
-        if self._intact(digest, size) and self._take(path, digest):
+        if self._intact(path, digest, size) and self._take(path, digest):
             return
         sync_file(path)
         os.utime(path, ns=(STAMP_NS, STAMP_NS))
@@ -73,20 +73,24 @@ class Pool:
                     found = ((entry.path, os.stat(entry.path)) for entry in entries)  # noqa: PTH116 - see Store.made_at
                     yield from ((Path(path), stat.st_size) for path, stat in found if stat.st_nlink == 1)
 
-    def _intact(self, digest: str, size: int) -> bool:
-        """Whether the blob is there and holds what its name says; read only where it was touched."""
-        path = self.path(digest)
+    def _intact(self, path: Path, digest: str, size: int) -> bool:
+        """Whether the blob is there and holds what `path` does, which was just written and digested.
+
+        One that doesn't, though its date says so, gets another date: every artifact that holds it is looked at anew.
+        """
+        blob = self.path(digest)
         try:
-            stat = path.stat()
+            stat = blob.stat()
             if stat.st_size != size:
                 return False
-            if stat.st_mtime_ns != STAMP_NS:
-                if digest_file(path) != digest:
-                    return False
-                os.utime(path, ns=(STAMP_NS, STAMP_NS))
+            equal, stamped = _equal(path, blob), stat.st_mtime_ns == STAMP_NS
+            if equal and not stamped:
+                os.utime(blob, ns=(STAMP_NS, STAMP_NS))
+            if stamped and not equal:
+                os.utime(blob)
         except OSError:
             return False
-        return True
+        return equal
 
     def _take(self, path: Path, digest: str) -> bool:
         """Put a link to the blob in the place of `path`; False where none can be had."""
@@ -109,3 +113,12 @@ class Pool:
         finally:
             # A rename onto another name of the same file does nothing, and leaves both.
             beside.unlink(missing_ok=True)
+
+
+def _equal(first: Path, second: Path) -> bool:
+    """Whether two files of one size hold the same bytes."""
+    with first.open("rb") as left, second.open("rb") as right:
+        while block := left.read(BLOCK):
+            if block != right.read(BLOCK):
+                return False
+    return True

@@ -92,6 +92,20 @@ def test_a_damaged_file_is_not_shared_further(tmp_path: Path) -> None:
     assert store.get(key("two")) is None
 
 
+def test_a_file_that_the_disk_damaged_in_silence_is_found_by_the_next_that_is_equal(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    one = make(store, "one", weights=WEIGHTS)
+    path = one.files / "weights"
+    path.chmod(0o644)
+    path.write_bytes(OTHER)
+    os.utime(path, ns=(STAMP_NS, STAMP_NS))
+    assert store.get(key("one")) == one  # size and date are as they were: nothing tells yet
+    two = make(store, "two", weights=WEIGHTS)
+    assert (two.files / "weights").read_bytes() == WEIGHTS
+    assert store.get(key("one")) is None
+    assert store.get(key("two")) == two
+
+
 def test_a_blob_that_was_only_touched_still_serves(tmp_path: Path) -> None:
     store = Store(tmp_path)
     one = make(store, "one", weights=WEIGHTS)
