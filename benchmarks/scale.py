@@ -6,16 +6,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
+import tempfile
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import many_artifacts
 from benchmarks.figures import Figure, markdown
-from benchmarks.processes import own_peak_bytes, succeeded, timed
+from benchmarks.processes import INVOKE, ROOT, own_peak_bytes, succeeded, timed
 from portwright.digests import DigestMemory
-from portwright.project import this_project
+from portwright.project import ARTIFACTS_VARIABLE, this_project
 from portwright.recipe import Recipe
 from portwright.request import Wanted, load_catalog, plans_for
 from portwright.sources import parse_model
@@ -24,6 +27,8 @@ RECIPES = 1000
 TARGETS = ("cpu", "openvino", "qnn", "vitisai", "trt", "dml")
 PLAN_S = 2.0
 PLAN_MB = 500
+PARTS = ("portwright", "shared", "docker", "device", "schemas", "tasks.py")
+"""Of a checkout, what it takes beside its targets."""
 
 
 def figures(repeats: int) -> Iterator[Figure]:
@@ -34,7 +39,37 @@ def figures(repeats: int) -> Iterator[Figure]:
     note = f"{found[0]['calls']:,} different stage calls"
     yield Figure(name=what, unit="s", ours=[item["seconds"] for item in found], limit=PLAN_S, note=note)
     yield Figure(name=f"{what}, memory", unit="MB", ours=[item["mb"] for item in found], limit=PLAN_MB)
+    yield from as_files(repeats)
     yield from many_artifacts.figures(repeats)
+
+
+def as_files(repeats: int) -> Iterator[Figure]:
+    """The whole command where each recipe is a file: read, checked, planned, looked up in an empty store, printed."""
+    with tempfile.TemporaryDirectory(prefix="portwright-bench-") as name:
+        root = Path(name)
+        for part in PARTS:
+            (shutil.copytree if (ROOT / part).is_dir() else shutil.copyfile)(ROOT / part, root / part)
+        for target in TARGETS:
+            _write_variants(ROOT / "targets" / target, root / "targets" / target)
+        command = [*INVOKE, "plan", f"--target={','.join(TARGETS)}", "--recipe=all"]
+        costs = [succeeded(timed(command, {ARTIFACTS_VARIABLE: name}, root), "planning") for _ in range(repeats + 1)]
+    note = "the first, which compiles the command, apart"
+    what = f"the same as {len(TARGETS) * RECIPES:,} files, by `invoke plan --recipe=all`"
+    yield Figure(name=f"{what}, CPU", unit="s", ours=[cost.cpu_s for cost in costs[1:]], note=note)
+    yield Figure(name=f"{what}, memory", unit="MB", ours=[cost.peak_bytes / 1e6 for cost in costs[1:]], limit=PLAN_MB)
+
+
+def _write_variants(source: Path, folder: Path) -> None:
+    """A target whose default recipe is there RECIPES times, each of its own on one sample more."""
+    (folder / "recipes").mkdir(parents=True)
+    shutil.copy2(source / "target.toml", folder)
+    name = tomllib.loads((source / "target.toml").read_text())["default_recipe"]
+    recipe = json.loads((source / "recipes" / f"{name}.json").read_text())
+    for number in range(RECIPES):
+        # The target file names the first of them.
+        one = recipe | {"name": f"{name}-{number}" if number else name}
+        one["evaluation"] = recipe["evaluation"] | {"samples": 16 + number}
+        (folder / "recipes" / f"{one['name']}.json").write_text(json.dumps(one))
 
 
 def variants(recipe: Recipe, count: int) -> Iterator[Recipe]:
