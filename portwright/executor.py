@@ -13,7 +13,7 @@ from portwright.devices import Access
 from portwright.engines.base import Engine
 from portwright.errors import PortwrightError, StoreError
 from portwright.maker import Maker, Order
-from portwright.needs import PREPARING, Needs, model_bytes
+from portwright.needs import PREPARING, Needs, size_of
 from portwright.peaks import Peaks
 from portwright.scheduler import Capacity, Grant, Need, Scheduler
 from portwright.shelf import Done, Shelf
@@ -142,7 +142,7 @@ class Executor:
             if end.cached:
                 self._board.line(f"{self._orders[key].title}: cached")
             else:
-                self._peaks.saw(end.call.stage, model_bytes(end.call, self._done), end.peak_memory_bytes)
+                self._peaks.saw(end.call.stage, size_of(end.call, self._done), end.peak_memory_bytes)
             self._keep(end)
         self._scheduler.finish(key)
         for work in [work for work in self._users.get(key, ()) if self._missing.get(work) == set()]:

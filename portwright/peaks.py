@@ -1,10 +1,14 @@
-"""How much memory stages took, by stage and size of the model: what the next run plans with. It may go any time."""
+"""How much memory stages took, by stage, size of the model and of a batch: what the next run plans with.
+
+The file may go any time.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -14,11 +18,26 @@ from portwright.locks import held
 
 PEAKS = "peaks.json"
 STEPS = 4
-"""Sizes of models are told apart to a fourth of a doubling."""
+"""Sizes are told apart to a fourth of a doubling."""
 FADING = 0.9
 """A peak is forgotten slowly: the same stage on the same model takes more for more texts."""
 MARGIN = 1.15
 _ADAPTER = TypeAdapter(dict[str, int])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What the memory of a stage grows with."""
+
+    model_bytes: int = 0
+    """Of the largest model that it is given; 0 for none."""
+    tokens: int = 0
+    """In one batch of that model's, padding included; 0 where the model's shape is free."""
+
+    def __str__(self) -> str:
+        return "/".join(
+            f"{round(STEPS * math.log2(size))}" if size else "none" for size in (self.model_bytes, self.tokens)
+        )
 
 
 class Peaks:
@@ -29,16 +48,16 @@ class Peaks:
         self._known = self._read()
         self._fresh: dict[str, int] = {}
 
-    def of(self, stage: str, model_bytes: int) -> int | None:
-        """Bytes to plan with for a stage on a model of about that size; None where none has been seen."""
-        peak = self._known.get(_name(stage, model_bytes))
+    def of(self, stage: str, size: Size) -> int | None:
+        """Bytes to plan with for a stage at about that size; None where none has been seen."""
+        peak = self._known.get(f"{stage}/{size}")
         return None if peak is None else int(peak * MARGIN)
 
-    def saw(self, stage: str, model_bytes: int, peak: int) -> None:
+    def saw(self, stage: str, size: Size, peak: int) -> None:
         """Take note of what a stage took, in bytes; 0, of a system that doesn't say, is no note."""
         if peak <= 0:
             return
-        name = _name(stage, model_bytes)
+        name = f"{stage}/{size}"
         self._known[name] = self._fresh[name] = max(peak, int(self._known.get(name, 0) * FADING))
 
     def save(self) -> None:
@@ -62,7 +81,3 @@ class Peaks:
             return _ADAPTER.validate_json(self._path.read_bytes())
         except (OSError, ValidationError):
             return {}
-
-
-def _name(stage: str, model_bytes: int) -> str:
-    return f"{stage}/{round(STEPS * math.log2(model_bytes)) if model_bytes else 'none'}"

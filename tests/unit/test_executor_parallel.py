@@ -132,7 +132,7 @@ def test_what_a_work_finds_out_may_ask_for_more(tmp_path: Path, plans: dict[str,
 
 def test_what_stages_took_is_remembered(tmp_path: Path, plans: dict[str, RecipePlan]) -> None:
     execute(tmp_path, PretendEngine(), calls(plans))
-    assert Peaks(tmp_path / "artifacts").of("read_data", 0) == 1
+    assert Peaks(tmp_path / "artifacts").of("read_data", Size()) == 1
 
 
 @pytest.mark.parametrize("error", [None, ZeroDivisionError])
