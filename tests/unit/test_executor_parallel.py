@@ -18,7 +18,7 @@ from portwright.engines.base import Job
 from portwright.errors import EngineError, StageFailedError
 from portwright.executor import End, Executor, Work
 from portwright.locks import held
-from portwright.peaks import PEAKS, Peaks
+from portwright.peaks import PEAKS, Peaks, Size
 from portwright.shelf import Shelf
 from portwright.workers import Workers
 from stagelib import machinelock
