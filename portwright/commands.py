@@ -208,7 +208,7 @@ def _reported() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise Exit(None, BROKEN_PIPE) from None
     except Exception as error:  # the one broad handler: a bug must not look like a user's mistake
-        if isinstance(error, OSError) and error.errno in STORAGE_HINTS and _is_ours(error.filename):
+        if isinstance(error, OSError) and error.errno in STORAGE_HINTS and _is_ours(error.filename2 or error.filename):
             _end(storage_error(PROJECT.artifacts, error))
         if _debugging():
             raise

@@ -83,7 +83,7 @@ def writing(root: Path) -> Iterator[None]:
 
 def storage_error(root: Path, error: OSError) -> StoreError:
     """A StoreError that says what to do about a full disk or a forbidden folder."""
-    where = error.filename or root
+    where = error.filename2 or error.filename or root  # of a copy, the second is what was written
     return StoreError(
         f"can't write to {where}", why=error.strerror or str(error), hint=STORAGE_HINTS.get(error.errno or 0, "")
     )

@@ -118,13 +118,13 @@ def readable(path: Path, user: tuple[int, int], spare: Path) -> Path:
     """`path`, or a copy at `spare` if the stage's user could not read it: a root caller's private files, say."""
     if may_read(path, user):
         return path
-    if path.is_file():
-        shutil.copyfile(path, spare)
-        spare.chmod(0o400)
-    else:
-        shutil.copytree(path, spare, copy_function=shutil.copyfile)
-        for part in (spare, *spare.rglob("*")):
-            part.chmod(0o700 if part.is_dir() else 0o400)
+    for part in (path, *path.rglob("*")):
+        copy = spare / part.relative_to(path)
+        if part.is_dir():
+            copy.mkdir(mode=0o700)
+        else:
+            shutil.copyfile(part, copy)  # shutil.copytree's error would not say that the disk is full
+            copy.chmod(0o400)
     hand_over(spare, user)
     return spare
 

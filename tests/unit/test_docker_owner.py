@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -11,6 +13,7 @@ import pytest
 import requests
 from docker.errors import APIError, NotFound
 
+from portwright.disk import storage_error
 from portwright.engines import docker_owner
 from portwright.engines.docker_owner import (
     DEADLINE_LABEL,
@@ -130,3 +133,19 @@ def test_a_private_file_deep_in_a_folder_is_copied_and_nothing_else(tmp_path: Pa
     assert copy == tmp_path / "spare"
     assert (copy / "deep" / "weights").stat().st_mode & 0o777 == 0o400
     assert (model / "deep" / "weights").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_copy_that_the_disk_has_no_room_for_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source), None, str(target))
+
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "weights").touch(mode=0o600)
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        readable(model, (os.getuid() + 7, os.getgid() + 7), tmp_path / "spare")
+    assert caught.value.errno == errno.ENOSPC
+    error = storage_error(tmp_path, caught.value)
+    assert str(tmp_path / "spare" / "weights") in str(error)
+    assert str(model / "weights") not in str(error)
