@@ -104,7 +104,7 @@ def _explained(model: openvino.Model) -> Iterator[None]:
 
     try:
         yield
-    except nncf.InternalError as error:
+    except (nncf.InternalError, nncf.ValidationError) as error:
         branches = any(operation.get_type_name() == "If" for operation in model.get_ops())
         hint = "put fix_shape before quantize_nncf: a fixed shape leaves no branches (If)" if branches else ""
         raise StageError(f"NNCF can't quantize this model: {error}", hint=hint) from error
