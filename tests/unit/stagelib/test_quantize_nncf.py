@@ -45,6 +45,13 @@ def test_texts_come_once_each_without_padding_the_shortest_first(tmp_path: Path)
     ]
 
 
+def test_full_batches_hold_no_text_beyond_those_that_are_reported(tmp_path: Path) -> None:
+    rows = {name: np.arange(10)[:, None] for name in ("input_ids", "attention_mask")}
+    call = Call(stage="q", inputs={}, output=tmp_path, scratch=tmp_path, events=io.StringIO())
+    calibration = _Calibration(call, rows, ["input_ids"], 3, 2, trim=False)
+    assert [feed["input_ids"].ravel().tolist() for feed in map(calibration.__getitem__, range(2))] == [[0, 1], [2, 0]]
+
+
 class InternalError(Exception):
     """As NNCF defines it."""
 
