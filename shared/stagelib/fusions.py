@@ -204,14 +204,18 @@ def feeds(graph: onnx.GraphProto, *, any_padding: bool) -> list[Feed]:
 
 def difference(
     models: tuple[onnx.ModelProto, onnx.ModelProto], folders: Sequence[Path], given: Sequence[Feed]
-) -> float:
-    """Largest absolute difference of two models' first outputs, on the CPU, at the positions that hold text; what was
-    left of their weights in files is in the folders."""
+) -> tuple[float, float]:
+    """Largest absolute difference of two models' first outputs, on the CPU, at the positions that hold text, and the
+    largest magnitude of the first one's there; what was left of their weights in files is in the folders."""
     results = [_first_outputs(model, folders, given) for model in models]
     gaps = [np.abs(left - right) for left, right in zip(*results, strict=True)]
     texts = [feed[MASK] > 0 if MASK in feed and gap.ndim > 2 else ... for feed, gap in zip(given, gaps, strict=True)]  # noqa: PLR2004
     # numpy's maximum, which is NaN where one number is; Python's depends on the order.
-    return float(np.max([gap[text].max() for gap, text in zip(gaps, texts, strict=True)]))
+    return _largest(gaps, texts), _largest([np.abs(one) for one in results[0]], texts)
+
+
+def _largest(arrays: Sequence[NDArray[Any]], places: Sequence[Any]) -> float:
+    return float(np.max([array[place].max() for array, place in zip(arrays, places, strict=True)]))
 
 
 def _first_outputs(model: onnx.ModelProto, folders: Sequence[Path], given: Sequence[Feed]) -> list[NDArray[np.float64]]:

@@ -142,6 +142,8 @@ def _projections(parts: _Parts, node: onnx.NodeProto) -> Projections:
         raise StageError(f"{node.name} has no Q, K and V of its own to pack", hint="is the model packed already?")
     if any(node.input[_PAST:]):
         raise StageError(f"{node.name} takes a cache of keys and values: it is a decoder's, and isn't packed")
+    if any(attribute.name == "unidirectional" and attribute.i for attribute in node.attribute):
+        raise StageError(f"{node.name} attends to what came before alone: it is a decoder's, and isn't packed")
     weights, added, products = list[str](), list[str](), list[str]()
     sources = set()
     for name in node.input[: _VALUE + 1]:

@@ -48,7 +48,11 @@ for layer in range(layers):
     given = [*given, "", mask, bias]
     while not given[-1]:
         given.pop()
-    x = node("MultiHeadAttention", given, f"context{layer}", domain="com.microsoft", num_heads=4)
+    more = {"domain": "com.microsoft", "num_heads": 4, "unidirectional": int(what == "a decoder")}
+    x = node("MultiHeadAttention", given, f"context{layer}", **more)
+if what == "small numbers":
+    constants["least"] = numpy_helper.from_array(np.float32(1e-4), "least")
+    x = node("Mul", [x, "least"], "small")
 outputs = [x, "q1"] if what == "an output" else [x]
 graph = helper.make_graph(
     nodes, what, [helper.make_tensor_value_info(name, TensorProto.INT64, [2, 8]) for name in inputs],
@@ -57,6 +61,35 @@ opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
 onnxfiles.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), folder, "fp32")
 """
 
+# The packed graph held against its twin, as it is and without the first of its weights.
+BROKEN = """
+import sys
+from pathlib import Path
+import numpy as np
+from onnx import numpy_helper
+from stagelib import onnxfiles, packedqkv
+from stagelib.stages import pack_qkv
+folder = Path(sys.argv[2])
+for broken in (False, True):
+    twin, packed = onnxfiles.load(folder), onnxfiles.load(folder)
+    packedqkv.pack_attention(packed, folder)
+    weight = next(tensor for tensor in packed.graph.initializer if "qkv_of" in tensor.name)
+    if broken:
+        weight.CopyFrom(numpy_helper.from_array(np.zeros(tuple(weight.dims), np.float32), weight.name))
+    try:
+        pack_qkv._difference(twin, packed, (folder, folder), "fp32")
+        print("alike")
+    except pack_qkv.StageError as error:
+        print(error)
+"""
+
+
+def run_script(python: Path, script: str, what: str, folder: Path) -> str:
+    folder.mkdir(exist_ok=True)
+    command = [str(python), "-c", script, what, str(folder), str(LAYERS), str(HIDDEN)]
+    environment = {**os.environ, "PYTHONPATH": str(this_project().shared)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
 
 @pytest.fixture
 def packed(toolchain_python: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Finished]:
@@ -64,11 +97,8 @@ def packed(toolchain_python: Callable[[str], Path], tmp_path: Path) -> Callable[
     stages = Stages(tmp_path / "ort", toolchain_python("ort"))
 
     def pack(what: str) -> Finished:
-        folder = tmp_path / what
-        folder.mkdir()
-        command = [str(stages.python), "-c", GRAPH, what, str(folder), str(LAYERS), str(HIDDEN)]
-        subprocess.run(command, env={**os.environ, "PYTHONPATH": str(this_project().shared)}, check=True)
-        return stages.run("pack_qkv", {}, {"model": folder})
+        run_script(stages.python, GRAPH, what, tmp_path / what)
+        return stages.run("pack_qkv", {}, {"model": tmp_path / what})
 
     return pack
 
@@ -95,3 +125,17 @@ def test_weights_that_attentions_share_are_shared_when_packed(packed: Callable[[
 
 def test_a_projection_that_is_an_output_stays_and_the_stage_says_so(packed: Callable[[str], Finished]) -> None:
     assert "q1, which context1 takes, is not a product by a weight and for it alone" in packed("an output").failure[1]
+
+
+def test_a_decoders_attention_is_refused(packed: Callable[[str], Finished]) -> None:
+    assert "it is a decoder's" in packed("a decoder").failure[1]
+
+
+def test_results_are_held_against_each_other_however_small(
+    toolchain_python: Callable[[str], Path], tmp_path: Path
+) -> None:
+    python, folder = toolchain_python("ort"), tmp_path / "model"
+    run_script(python, GRAPH, "small numbers", folder)
+    sound, broken = run_script(python, BROKEN, "", folder).splitlines()
+    assert sound == "alike"
+    assert "differ from those of the model before it" in broken
