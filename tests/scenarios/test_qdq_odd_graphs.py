@@ -1,4 +1,5 @@
-"""`quantize_qdq` on graphs that no exporter of ours writes: nodes without names, activations that are no numbers."""
+"""`quantize_qdq` on graphs that no exporter of ours writes: nodes without names, activations that are no numbers,
+shapes that nobody recorded past an operator of ONNX Runtime's own."""
 
 from __future__ import annotations
 
@@ -32,13 +33,14 @@ nodes = [
     helper.make_node("Gather", ["table", "input_ids"], ["embedded"]),
     helper.make_node("MatMul", ["embedded", "same"], ["mixed"]),
     helper.make_node("MatMul", ["mixed", "up"], ["wide"]),
-    helper.make_node(operator, ["wide"], ["bent"]),
+    helper.make_node(operator, ["wide"], ["bent"], domain="com.microsoft" if operator == "Gelu" else ""),
     helper.make_node("MatMul", ["bent", "down"], ["hidden"]),
 ]
 graph = helper.make_graph(
     nodes, "odd", [helper.make_tensor_value_info("input_ids", TensorProto.INT64, [1, length])],
     [helper.make_tensor_value_info("hidden", TensorProto.FLOAT, [1, length, 32])], constants)
-model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
 onnxfiles.save(model, folder, "fp32")
 """
 
@@ -62,6 +64,12 @@ def test_of_products_without_names_those_that_shrink_stay_in_float(quantized: Ca
     facts = quantized("Relu").facts
     assert facts["left_in_float"] == facts["operators_in_float"]["MatMul"] == 1
     assert facts["operators_quantized"]["MatMul"] == 2
+
+
+def test_products_after_an_operator_that_onnx_does_not_know_are_quantized(quantized: Callable[..., Finished]) -> None:
+    facts = quantized("Gelu", down_projections=True).facts
+    assert facts["operators_quantized"]["MatMul"] == 3
+    assert "MatMul" not in facts["operators_in_float"]
 
 
 @pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
