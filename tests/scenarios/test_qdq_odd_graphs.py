@@ -14,6 +14,7 @@ import pytest
 
 from portwright.project import this_project
 from stagelib.batches import CALIBRATION
+from support.seeds import Seeds
 from support.stage_call import Finished, Stages
 
 pytestmark = pytest.mark.scenario
@@ -79,3 +80,22 @@ def test_what_is_no_number_is_refused_by_every_method(method: str, quantized: Ca
     assert kind == "stage"
     assert any(word in message for word in ("NaN", "nan"))
     assert "surgery" in hint
+
+
+def test_what_was_optimized_at_a_fixed_shape_can_be_optimized_and_quantized_again(
+    toolchain_python: Callable[[str], Path], seeds: Seeds, minilm: Path, tmp_path: Path
+) -> None:
+    stages = Stages(tmp_path / "ort", toolchain_python("ort"))
+    mask = np.ones((2, 32), np.int64)
+    np.savez(tmp_path / CALIBRATION, input_ids=mask * 5, attention_mask=mask, token_type_ids=mask * 0)
+    model = seeds.export(minilm, 20)
+    fused = {"opt_level": 1, "skip_layer_norm": True}
+    for stage, params in (
+        ("fix_shape", {"batch_size": 1, "sequence_length": 32}),
+        ("optimize", fused),
+        ("optimize", fused),
+        ("quantize_qdq", {"samples": 2}),
+    ):
+        done = stages.run(stage, params, {"model": model, "batches": tmp_path})
+        assert done.report["ok"], done.report
+        model = done.output
