@@ -28,13 +28,19 @@ from onnx import TensorProto, helper, numpy_helper
 from stagelib import onnxfiles
 operator, folder, length, vocabulary = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 random = np.random.default_rng(0)
-sizes = {"table": (vocabulary, 32), "same": (32, 32), "up": (32, 64), "down": (64, 32)}
+sizes = {"table": (vocabulary, 32), "same": (32, 32), "up": (32, 64), "square": (64, 64), "down": (64, 32)}
 constants = [numpy_helper.from_array(random.normal(size=size).astype(np.float32), name) for name, size in sizes.items()]
+def branch():
+    made = helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)
+    return helper.make_graph([helper.make_node("MatMul", ["wide", "square"], ["inner"])], "branch", [], [made])
 nodes = [
+    helper.make_node("ReduceMax", ["input_ids"], ["longest"], keepdims=0),
+    helper.make_node("Cast", ["longest"], ["any"], to=TensorProto.BOOL),
     helper.make_node("Gather", ["table", "input_ids"], ["embedded"]),
     helper.make_node("MatMul", ["embedded", "same"], ["mixed"]),
     helper.make_node("MatMul", ["mixed", "up"], ["wide"]),
-    helper.make_node(operator, ["wide"], ["bent"], domain="com.microsoft" if operator == "Gelu" else ""),
+    helper.make_node(operator, ["wide"], ["bent"], domain="com.microsoft" if operator == "Gelu" else "")
+    if operator != "If" else helper.make_node("If", ["any"], ["bent"], then_branch=branch(), else_branch=branch()),
     helper.make_node("MatMul", ["bent", "down"], ["hidden"]),
 ]
 graph = helper.make_graph(
@@ -71,6 +77,10 @@ def test_products_after_an_operator_that_onnx_does_not_know_are_quantized(quanti
     facts = quantized("Gelu", down_projections=True).facts
     assert facts["operators_quantized"]["MatMul"] == 3
     assert "MatMul" not in facts["operators_in_float"]
+
+
+def test_products_in_branches_count_as_what_they_are(quantized: Callable[..., Finished]) -> None:
+    assert quantized("If", down_projections=True).facts["operators_in_float"]["MatMul"] == 2
 
 
 @pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
