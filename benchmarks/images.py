@@ -214,9 +214,12 @@ def main() -> None:
         "--rebuild", default="ort,openvino", help="toolchains to build anew, with commas; empty for none"
     )
     options = parser.parse_args()
+    rebuild, known = list(filter(None, options.rebuild.split(","))), load_toolchains(this_project().docker)
+    if unknown := [name for name in rebuild if name not in known or not known[name].has_image]:
+        parser.error(f"--rebuild: no image {', '.join(unknown)}; there are {', '.join(known)}")
     client = connect(engine_host())
     try:
-        print(markdown(list(figures(client, list(filter(None, options.rebuild.split(","))), options.repeats))))
+        print(markdown(list(figures(client, rebuild, options.repeats))))
         load = ", ".join(f"{load:.1f}" for load in os.getloadavg())
         print(f"\nload of this machine now: {load}, {os.cpu_count()} cores")
     finally:

@@ -57,7 +57,10 @@ def environments(named: Sequence[str]) -> list[Environment]:
     for name in named:
         path = Path(name).absolute()
         python = path / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python") if path.is_dir() else path
-        listing = succeeded(timed([str(python), "-c", LISTING]), f"the peer's {name}")
+        try:
+            listing = succeeded(timed([str(python), "-c", LISTING]), f"the peer's {name}")
+        except OSError as error:
+            raise RuntimeError(f"the peer's {name} has no interpreter that starts: {error}") from error
         found.append(Environment(python, json.loads(listing.out.splitlines()[-1])))
     return found
 

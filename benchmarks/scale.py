@@ -101,6 +101,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--once", action="store_true", help="plan in this process, and print JSON")
     given = parser.parse_args()
+    if not 1 <= given.repeats <= many_artifacts.MOST_REPEATS:
+        parser.error(f"--repeats={given.repeats}: 1 to {many_artifacts.MOST_REPEATS}, then the store is empty")
     print(json.dumps(once()) if given.once else markdown(list(figures(given.repeats))))
 
 

@@ -151,8 +151,9 @@ PARTS = {
 
 
 def command_of(part: str, given: Options) -> Command:
-    """A part's command, with what it measures made; MissingError where something isn't here."""
+    """A part's command, with what it measures made; MissingError where something isn't here, RuntimeError where making
+    fails."""
     try:
         return PARTS[part].command(given)
-    except (PortwrightError, RuntimeError) as error:
+    except PortwrightError as error:
         raise MissingError(str(error)) from error

@@ -45,6 +45,11 @@ def calibration_facts(used: int, asked: int) -> dict[str, int | str]:
     return facts
 
 
+def first(rows: Rows, number: int) -> dict[str, NDArray[np.int64]]:
+    """The first rows: what `take` fills a last batch with is then among them."""
+    return {name: array[:number] for name, array in rows.items()}
+
+
 def take(rows: Rows, start: int, size: int) -> dict[str, NDArray[np.int64]]:
     """`size` rows from `start` on, going round at the end, so that a model of fixed batch size is always full."""
     chosen = np.arange(start, start + size) % count(rows)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+HINT = "surgery, before this stage, replaces an infinite mask constant; else the float model is broken"
+
+
 def refuse_activations(ranges: Mapping[str, NDArray[np.float32]]) -> None:
     """StageError where a tensor's range [2], its smallest and its largest number on the texts, is not finite."""
     names = [name for name, pair in ranges.items() if not np.isfinite(pair).all()]
@@ -20,7 +23,7 @@ def refuse_activations(ranges: Mapping[str, NDArray[np.float32]]) -> None:
         more = f" and {len(names) - 1} more tensors" if len(names) > 1 else ""
         raise StageError(
             f"on the calibration texts {names[0]}{more} held NaN or infinity: that can't be quantized",
-            hint="surgery, before this stage, replaces an infinite mask constant; else the float model is broken",
+            hint=HINT,
         )
 
 

@@ -128,7 +128,11 @@ def _check_bias(node: onnx.NodeProto, kind: onnx.TypeProto.Tensor | None) -> Non
 def _types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
     """What is known of every value by its name, but of those within subgraphs."""
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    return {value.name: value.type.tensor_type for value in (*inferred.value_info, *inferred.input)}
+    known = {
+        tensor.name: helper.make_tensor_type_proto(tensor.data_type, tensor.dims) for tensor in inferred.initializer
+    }
+    known |= {value.name: value.type for value in (*inferred.value_info, *inferred.input, *inferred.output)}
+    return {name: kind.tensor_type for name, kind in known.items()}
 
 
 def _sizes(kind: onnx.TypeProto.Tensor | None) -> list[int]:

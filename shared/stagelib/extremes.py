@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
-from stagelib import graphwalk
+from stagelib import graphwalk, shapes
 
 _MOVING = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
@@ -19,7 +19,9 @@ _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
 
 def record_shapes(path: Path, mark: Callable[[onnx.ModelProto], None]) -> None:
     """Write what shape inference finds into the graph's file; `mark` may add to the model before."""
-    model = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False))
+    model = onnx.load(path, load_external_data=False)
+    # What isn't known to be a float would stay in float.
+    shapes.record_what_is_known(model)
     mark(model)
     onnx.save(model, str(path))
 

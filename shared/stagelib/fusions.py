@@ -38,6 +38,8 @@ MADE: dict[str, tuple[str, ...]] = {
 """Operators by the fusion that makes them."""
 BLIND = frozenset({"MatMul", "Gemm", "Gather"})
 """Operators whose result's shape doesn't follow from the numbers of a weight, and which have nearly all weights."""
+SHAPES_OF_GEMM = ("gemm_input_shape", "gemm_output_shape")
+"""What names of these shapes begin with."""
 BIASED_INPUTS = 5
 """A SkipLayerNormalization that took a bias in has it as its fifth input."""
 
@@ -69,7 +71,23 @@ def prepare(folder: Path, level: int, scratch: Path) -> onnx.ModelProto:
     onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], disabled_optimizers=set(hiding))
     prepared = onnx.load(str(target), load_external_data=False)
     _recognize(prepared.graph, scratch, onnxfiles.load(folder, weights=False).graph, folder)
+    _free_names(prepared.graph)
     return prepared
+
+
+def _free_names(graph: onnx.GraphProto) -> None:
+    """Rename the shapes that ONNX Runtime's MatMulAddFusion made: it takes the same names when the result is loaded,
+    whether or not they are taken, and then fails where it finds one product more."""
+    made = [tensor for tensor in graph.initializer if tensor.name.startswith(SHAPES_OF_GEMM)]
+    taken = {tensor.name: tensor.name for tensor in made}
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name in taken:
+                # Named by the first output that it goes into: that is no other's name.
+                taken[name] = f"{node.output[0]}/{name}" if taken[name] == name else taken[name]
+                node.input[index] = taken[name]
+    for tensor in made:
+        tensor.name = taken[tensor.name]
 
 
 def _recognize(graph: onnx.GraphProto, scratch: Path, source: onnx.GraphProto, folder: Path) -> None:
@@ -205,14 +223,18 @@ def feeds(graph: onnx.GraphProto, *, any_padding: bool) -> list[Feed]:
 
 def difference(
     models: tuple[onnx.ModelProto, onnx.ModelProto], folders: Sequence[Path], given: Sequence[Feed]
-) -> float:
-    """Largest absolute difference of two models' first outputs, on the CPU, at the positions that hold text; what was
-    left of their weights in files is in the folders."""
+) -> tuple[float, float]:
+    """Largest absolute difference of two models' first outputs, on the CPU, at the positions that hold text, and the
+    largest magnitude of the first one's there; what was left of their weights in files is in the folders."""
     results = [_first_outputs(model, folders, given) for model in models]
     gaps = [np.abs(left - right) for left, right in zip(*results, strict=True)]
     texts = [feed[MASK] > 0 if MASK in feed and gap.ndim > 2 else ... for feed, gap in zip(given, gaps, strict=True)]  # noqa: PLR2004
     # numpy's maximum, which is NaN where one number is; Python's depends on the order.
-    return float(np.max([gap[text].max() for gap, text in zip(gaps, texts, strict=True)]))
+    return _largest(gaps, texts), _largest([np.abs(one) for one in results[0]], texts)
+
+
+def _largest(arrays: Sequence[NDArray[Any]], places: Sequence[Any]) -> float:
+    return float(np.max([array[place].max() for array, place in zip(arrays, places, strict=True)]))
 
 
 def _first_outputs(model: onnx.ModelProto, folders: Sequence[Path], given: Sequence[Feed]) -> list[NDArray[np.float64]]:

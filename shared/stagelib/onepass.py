@@ -78,12 +78,15 @@ def _run(model: Any, dataset: Dataset, pipeline: Pipeline) -> Any:
     steps = pipeline.pipeline_steps
     if [len(steps), len(steps[SMOOTH])] != [2, 1] or not isinstance(steps[SMOOTH][0], SmoothQuant):
         raise NotOnePassError("the pipeline is not SmoothQuant and, after it, one step that quantizes")
+    if any(node.get_type_name() == "If" for node in model.get_ops()):
+        raise NotOnePassError("it has branches (If), whose bodies NNCF quantizes one after the other")
     smoothing = Smoothing(steps[SMOOTH][0], model)
     model = smoothing.model
     graph = build_graph(model)
     steps[QUANTIZE][:] = [nncfbias.taken_over(algorithm, model, graph) for algorithm in steps[QUANTIZE]]
     points = pipeline.get_statistic_points_for_step(QUANTIZE, model, graph)
     sources = _sources(model)
+    _weights(points, model)  # before any text is run: what it refuses is known now
     seen = _pass(points, model, graph, dataset, smoothing.names, sources)
     scales = smoothing.apply({name: one.magnitudes() for name, one in seen.items()})
     _fill(points, sources, seen, scales, smoothing.names)
@@ -206,7 +209,17 @@ def _register(collector: TensorCollector, low: Floats, high: Floats, rank: int) 
 
 def _fill_weights(points: StatisticPointsContainer, model: Any) -> None:
     """The ranges of the weights: NNCF would have them folded while a model is compiled, which takes seconds."""
+    for collector, constant in _weights(points, model):
+        collector.enable()
+        weights = [Tensor(constant.data)]
+        # Called, such a reducer hands on what the graph has reduced; here there is none.
+        collector.register_inputs({hash(one): one._reduce_out_of_place(weights) for one in collector.reducers})  # noqa: SLF001
+
+
+def _weights(points: StatisticPointsContainer, model: Any) -> list[tuple[TensorCollector, Any]]:
+    """The collectors of weights, each with its constant; NotOnePassError for weights that are computed."""
     nodes = by_name(model)
+    found = []
     for _, point, collector in points.get_tensor_collectors():
         target = point.target_point
         if not target.is_weight_target_point():
@@ -214,7 +227,5 @@ def _fill_weights(points: StatisticPointsContainer, model: Any) -> None:
         constant = nodes[target.target_node_name].input_value(target.port_id).get_node()
         if constant.get_type_name() != "Constant" or not all(isinstance(one, _KINDS) for one in collector.reducers):
             raise NotOnePassError(f"the weights of {target.target_node_name} are no plain constant")
-        collector.enable()
-        weights = [Tensor(constant.data)]
-        # Called, such a reducer hands on what the graph has reduced; here there is none.
-        collector.register_inputs({hash(one): one._reduce_out_of_place(weights) for one in collector.reducers})  # noqa: SLF001
+        found.append((collector, constant))
+    return found

@@ -35,6 +35,10 @@ class Projections:
     source: str
     weights: tuple[NDArray[Any], ...]
     biases: tuple[NDArray[Any], ...] | None
+    weight: str
+    """Name of the packed weight. It tells of which weights it is: attentions that share those share it, as ALBERT's."""
+    bias: str
+    """Name of the packed bias; empty where there is none."""
     products: tuple[str, ...]
     """Names of the results that the packed product takes the place of."""
 
@@ -74,12 +78,12 @@ def prove(before: onnx.ModelProto, after: onnx.ModelProto, folders: Sequence[Pat
         if not is_attention(node):
             continue
         projections = _projections(source, node)
-        for kind, expected in (("weight", projections.weights), ("bias", projections.biases)):
+        for name, expected in ((projections.weight, projections.weights), (projections.bias, projections.biases)):
             if expected is None:
                 continue
-            found = unpack(packed.array(_name(node, kind)), number_of_heads(node))
+            found = unpack(packed.array(name), number_of_heads(node))
             if not all(left.tobytes() == right.tobytes() for left, right in zip(found, expected, strict=True)):
-                raise StageError(f"the packed {kind} of {node.name} is not what it was made of")
+                raise StageError(f"{name}, which {node.name} takes packed, is not what it was made of")
             equal += sum(part.size for part in expected)
     return equal
 
@@ -100,6 +104,8 @@ class _Parts:
         self.tensors = {tensor.name: tensor for tensor in graph.initializer}
         self.producers = {output: node for node in graph.node for output in node.output}
         self.uses = Counter(name for node in graph.node for name in node.input)
+        # What the graph answers with must stay.
+        self.uses.update(value.name for value in graph.output)
 
     def array(self, name: str) -> NDArray[Any]:
         return onnxfiles.array(self.tensors[name], *self._folders)
@@ -113,14 +119,14 @@ def _name(node: onnx.NodeProto, part: str) -> str:
 def _packed(graph: onnx.GraphProto, node: onnx.NodeProto, projections: Projections) -> list[onnx.NodeProto]:
     """The nodes that take an attention's place; their weights go into the graph."""
     heads = number_of_heads(node)
-    weight, shape, product, packed = (_name(node, part) for part in ("weight", "shape", "product", "packed"))
-    _add(graph, weight, pack(projections.weights, heads))
+    shape, product, packed = (_name(node, part) for part in ("shape", "product", "packed"))
+    _add_packed(graph, projections.weight, projections.weights, heads)
     _add(graph, shape, np.array([0, 0, heads, PARTS, projections.weights[0].shape[1] // heads], np.int64))
-    made = [helper.make_node("MatMul", [projections.source, weight], [product], name=product)]
+    made = [helper.make_node("MatMul", [projections.source, projections.weight], [product], name=product)]
     if projections.biases is not None:
-        bias, biased = _name(node, "bias"), _name(node, "biased")
-        _add(graph, bias, pack(projections.biases, heads))
-        made.append(helper.make_node("Add", [product, bias], [biased], name=biased))
+        biased = _name(node, "biased")
+        _add_packed(graph, projections.bias, projections.biases, heads)
+        made.append(helper.make_node("Add", [product, projections.bias], [biased], name=biased))
     made.append(helper.make_node("Reshape", [made[-1].output[0], shape], [packed], name=packed))
     attention = onnx.NodeProto()
     attention.CopyFrom(node)
@@ -136,56 +142,74 @@ def _projections(parts: _Parts, node: onnx.NodeProto) -> Projections:
         raise StageError(f"{node.name} has no Q, K and V of its own to pack", hint="is the model packed already?")
     if any(node.input[_PAST:]):
         raise StageError(f"{node.name} takes a cache of keys and values: it is a decoder's, and isn't packed")
-    weights, added, products = [], [], list[str]()
+    if any(attribute.name == "unidirectional" and attribute.i for attribute in node.attribute):
+        raise StageError(f"{node.name} attends to what came before alone: it is a decoder's, and isn't packed")
+    weights, added, products = list[str](), list[str](), list[str]()
     sources = set()
     for name in node.input[: _VALUE + 1]:
         product, bias = _product(parts, name)
         if product is None or parts.uses[name] > 1 or parts.uses[product.output[0]] > 1:
             raise StageError(f"{name}, which {node.name} takes, is not a product by a weight and for it alone")
-        weights.append(parts.array(product.input[1]))
+        weights.append(product.input[1])
         added.append(bias)
         products.extend({name, product.output[0]})
         sources.add(product.input[0])
-    if len(sources) > 1 or len({weight.shape for weight in weights}) > 1:
+    arrays = tuple(map(parts.array, weights))
+    if len(sources) > 1 or len({array.shape for array in arrays}) > 1:
         raise StageError(f"Q, K and V of {node.name} differ in what they are made of or in size")
+    biases = _biases(parts, node, added)
     return Projections(
         source=sources.pop(),
-        weights=tuple(weights),
-        biases=_biases(parts, node, added),
+        weights=arrays,
+        biases=_thirds(parts, biases) if biases else None,
+        weight=_packed_name(node, weights),
+        bias=_packed_name(node, biases) if biases else "",
         products=tuple(products),
     )
 
 
-def _product(parts: _Parts, name: str) -> tuple[onnx.NodeProto | None, NDArray[Any] | None]:
-    """The MatMul by a constant matrix behind a name, and the bias [hidden] that is added to it, if one is."""
+def _product(parts: _Parts, name: str) -> tuple[onnx.NodeProto | None, str]:
+    """The MatMul by a constant matrix behind a name, and the name of the bias [hidden] that is added to it, if any."""
     node = parts.producers.get(name)
-    bias = None
+    bias = ""
     if node is not None and node.op_type == "Add":
         fixed = [given for given in node.input if given in parts.tensors]
         free = [given for given in node.input if given not in parts.tensors]
         if len(fixed) != 1 or len(parts.tensors[fixed[0]].dims) != 1:
-            return None, None
-        bias, node = parts.array(fixed[0]), parts.producers.get(free[0])
+            return None, ""
+        bias, node = fixed[0], parts.producers.get(free[0])
     if node is None or node.op_type != "MatMul" or node.input[1] not in parts.tensors:
-        return None, None
+        return None, ""
     return node, bias
 
 
-def _biases(
-    parts: _Parts, node: onnx.NodeProto, added: Sequence[NDArray[Any] | None]
-) -> tuple[NDArray[Any], ...] | None:
-    """The biases of Q, K and V: the operator's own input of all three in a row, or those that were added before."""
+def _biases(parts: _Parts, node: onnx.NodeProto, added: Sequence[str]) -> list[str]:
+    """Names of the biases: the operator's own input of all three in a row, those that were added before, or none."""
     own = node.input[_BIAS] if len(node.input) > _BIAS else ""
-    given = [bias for bias in added if bias is not None]
+    given = [bias for bias in added if bias]
     if own and given:
         raise StageError(f"{node.name} has biases of both kinds, added before it and its own")
     if own and own not in parts.tensors:
         raise StageError(f"the bias {own} of {node.name} is not a constant")
     if len(given) not in {0, PARTS}:
         raise StageError(f"only {len(given)} of Q, K and V of {node.name} have a bias")
-    if own:
-        return tuple(np.split(parts.array(own), PARTS))
-    return tuple(given) or None
+    return [own] if own else given
+
+
+def _thirds(parts: _Parts, names: Sequence[str]) -> tuple[NDArray[Any], ...]:
+    """Q's, K's and V's, each of its own name or all of one."""
+    arrays = [parts.array(name) for name in names]
+    return tuple(np.split(arrays[0], PARTS) if len(arrays) == 1 else arrays)
+
+
+def _packed_name(node: onnx.NodeProto, names: Sequence[str]) -> str:
+    """A name for what is packed of tensors with these names, by this attention's number of heads."""
+    return f"{'+'.join(names)}/qkv_of_{number_of_heads(node)}_heads"
+
+
+def _add_packed(graph: onnx.GraphProto, name: str, parts: Sequence[NDArray[Any]], heads: int) -> None:
+    if all(tensor.name != name for tensor in graph.initializer):
+        _add(graph, name, pack(parts, heads))
 
 
 def _add(graph: onnx.GraphProto, name: str, array: NDArray[Any]) -> None:

@@ -77,7 +77,7 @@ class _Writer:
     def _masks(self, node: onnx.NodeProto) -> list[str]:
         """What is added to the scores: the filter value where a key is padding, and the attention bias."""
         added = []
-        given = [*node.input, "", ""]
+        given = [*node.input, *[""] * (_ATTENTION_BIAS + 1 - len(node.input))]
         if given[_MASK]:
             filter_value = [one.f for one in node.attribute if one.name == "mask_filter_value"] or [MASK_FILTER]
             kept = self._op("Cast", [given[_MASK]], to=onnx.TensorProto.FLOAT)

@@ -10,6 +10,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
+from stagelib import graphwalk
 from stagelib.api import StageError
 from stagelib.shapes import SMALL, without_weights
 
@@ -121,11 +122,11 @@ def _tensors(graph: onnx.GraphProto) -> tuple[Counter[str], Counter[str]]:
 
 
 def _operators(model: onnx.ModelProto) -> tuple[Counter[str], Counter[str]]:
-    """Operators on floats, by kind: those that take quantized values only, and the others."""
+    """Operators on floats, those of branches included, by kind: what takes quantized values only, and the others."""
     dequantized = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     types = _types(model)
     quantized, floats = Counter[str](), Counter[str]()
-    for node in model.graph.node:
+    for node in graphwalk.nodes(model.graph):
         # What inference can't tell is the result of another domain's operator, and those compute floats.
         taken = [name for name in node.input if name and types.get(name, TensorProto.FLOAT) in _FLOATS]
         if taken and node.op_type not in PAIRS:

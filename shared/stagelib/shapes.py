@@ -119,6 +119,18 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return light
 
 
+def record_what_is_known(model: onnx.ModelProto) -> None:
+    """Add to the model's value_info what inference finds, past ONNX Runtime's own operators, of free shapes, too; the
+    weights may lie elsewhere."""
+    seen = onnx.ModelProto()
+    seen.CopyFrom(model)
+    del seen.graph.node[:]
+    seen.graph.node.extend(_known(node) for node in model.graph.node)
+    inferred = onnx.shape_inference.infer_shapes(seen)
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(inferred.graph.value_info)
+
+
 def _known(node: onnx.NodeProto) -> onnx.NodeProto:
     """The node, or in the place of one of ONNX Runtime's own, which inference stops at, one of the same shapes."""
     if node.domain != "com.microsoft" or node.op_type not in SHAPED_AS_INPUT:

@@ -82,8 +82,15 @@ def prepare(source: Path, scratch: Path) -> Path:
     # The session itself runs nothing.
     options.add_session_config_entry("session.disable_prepacking", "1")
     _session(source, options)
-    extremes.record_shapes(prepared, add_pre_process_metadata)
+    extremes.record_shapes(prepared, _mark)
     return prepared
+
+
+def _mark(model: onnx.ModelProto) -> None:
+    """Say that the graph was prepared, and name its nodes: by name it is that some are left in float."""
+    add_pre_process_metadata(model)
+    for node in model.graph.node:
+        node.name = node.name or f"{node.op_type} to {node.output[0]}"
 
 
 def calibrate(model: Path, feeds: Feeds, params: Params, plan: Plan) -> TensorsData:
@@ -141,7 +148,15 @@ def _histograms(model: Path, feeds: Feeds, plan: Plan, params: Params) -> Tensor
     )
     waiting = iter(feeds)
     while chunk := list(islice(waiting, CHUNK)):
-        calibrator.collect_data(_Reader(iter(chunk)))
+        try:
+            calibrator.collect_data(_Reader(iter(chunk)))
+        except ValueError as error:
+            # numpy's, which doesn't know whose numbers these are.
+            raise StageError(
+                f"no histogram can be taken of what the texts give: {error}", hint=boundless.HINT
+            ) from error
+        except ort_failures() as error:
+            raise StageError(f"ONNX Runtime failed while it ran the model: {error}") from error
     return calibrator.compute_data()
 
 

@@ -74,6 +74,39 @@ ours = biases(onepass.quantize(model(), nncf.Dataset(texts), fast_bias_correctio
 print(json.dumps([biases(model()), theirs, ours, used]))
 """
 
+# What one pass doesn't take, and how many texts it has run when it says so.
+REFUSED = """
+import json, sys
+import nncf, numpy, openvino
+from openvino import opset13
+from stagelib import onepass
+def parameter(name):
+    return opset13.parameter(openvino.PartialShape([1, -1, 16]), numpy.float32, name=name)
+def product(x, kind):
+    weight = opset13.constant(numpy.ones((16, 16), kind))
+    return opset13.relu(opset13.matmul(x, opset13.convert(weight, "f32") if kind != numpy.float32 else weight, 0, 0))
+def body():
+    given = parameter("inner")
+    return given, openvino.Model([opset13.result(product(given, numpy.float32))], [given])
+given = parameter("given")
+x = product(given, numpy.float16 if sys.argv[1] == "computed" else numpy.float32)
+if sys.argv[1] == "branches":
+    chosen = opset13.if_op(opset13.greater(opset13.reduce_sum(x, [0, 1, 2]), numpy.float32(0)).output(0))
+    (one, then), (other, otherwise) = body(), body()
+    chosen.set_then_body(then), chosen.set_else_body(otherwise), chosen.set_input(x.output(0), one, other)
+    x = chosen.set_output(then.results[0], otherwise.results[0])
+texts = []
+def noted(text):
+    texts.append(text)
+    return text
+dataset = nncf.Dataset([numpy.ones((1, 4, 16), numpy.float32)], noted)
+options = {"subset_size": 1, "model_type": nncf.ModelType.TRANSFORMER}
+try:
+    onepass.quantize(openvino.Model([x], [given]), dataset, **options)
+except onepass.NotOnePassError as error:
+    print(json.dumps([str(error), len(texts)]))
+"""
+
 
 def reply(python: Path, script: str, argument: str) -> Any:
     """What the script, run in the toolchain beside the stage library, prints last: a line of JSON."""
@@ -95,6 +128,15 @@ def test_biases_are_corrected_as_nncf_does_it(toolchain_python: Callable[[str], 
         shift = max(abs(value - old) for value, old in zip(wanted, before[name], strict=True))
         assert shift > 1e-4, name
         assert ours[name] == pytest.approx(wanted, abs=shift * 1e-2), name
+
+
+@pytest.mark.parametrize(("what", "words"), [("branches", "has branches"), ("computed", "no plain constant")])
+def test_what_one_pass_does_not_take_it_refuses_before_any_text_is_run(
+    what: str, words: str, toolchain_python: Callable[[str], Path]
+) -> None:
+    said, texts = reply(toolchain_python("openvino"), REFUSED, what)
+    assert words in said
+    assert texts == 0
 
 
 def test_one_pass_gives_what_two_give(toolchain_python: Callable[[str], Path], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,15 @@ def test_the_peer_is_given_the_same_model_and_texts_and_nothing_that_measures(
     assert config["target"] in config["systems"]
     assert "'/m'" in (tmp_path / USER_SCRIPT).read_text()
     ast.parse((tmp_path / USER_SCRIPT).read_text())
+
+
+def test_an_environment_that_does_not_start_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(command: list[str]) -> None:
+        raise FileNotFoundError(2, "No such file or directory", command[0])
+
+    monkeypatch.setattr(peer_sides, "timed", absent)
+    with pytest.raises(RuntimeError, match=re.escape(f"the peer's {tmp_path} has no interpreter that starts")):
+        peer_sides.environments([str(tmp_path)])
 
 
 def test_the_peers_model_is_what_lies_in_its_folder(tmp_path: Path) -> None:

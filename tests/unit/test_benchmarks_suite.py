@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
 
 import pytest
 
 from benchmarks import __main__ as suite_command
+from benchmarks import images, scale
 from benchmarks.document import DOCUMENT, parts_of, section, tables_in, with_table
 from benchmarks.figures import Figure, markdown
 from benchmarks.made import package_key
@@ -51,6 +55,30 @@ def test_a_part_without_its_model_is_skipped_with_the_reason(
     assert suite_command.run(["startup", "peer-real"], given, None, named=False) == []
     assert suite_command.run(["startup"], given, None) == ["startup"]
     assert capsys.readouterr().out.count("skipped: no model in") == 3
+
+
+def test_what_can_not_be_made_is_a_failure_and_no_skip(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> NoReturn:
+        raise RuntimeError("making the model ended with exit code 5")
+
+    monkeypatch.setattr("benchmarks.suite.make", failing)
+    assert suite_command.run(["inference"], Options(), None, named=False) == ["inference"]
+    assert "inference: failed: making the model ended" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("module", "wrong"), [(scale, "--repeats=10"), (scale, "--repeats=0"), (images, "--rebuild=ort,no-such")]
+)
+def test_a_part_refuses_at_once_what_it_could_not_end(
+    module: ModuleType, wrong: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks", wrong])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert ended.value.code == 2
+    assert wrong.split("=", maxsplit=1)[0] in capsys.readouterr().err
 
 
 def test_similarity_needs_the_peer(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def run(call: Call, params: Params) -> Result:
     info, facts = _write_fused(call, params, before)
     call.progress(0.6, "comparing the results with those of the model it was given")
     written = onnxfiles.read(call.output / info.entry, weights=False)
-    difference = fusions.difference((source, written), [call.output, folder], feeds)
+    difference, _ = fusions.difference((source, written), [call.output, folder], feeds)
     if not difference <= (TOLERANCE if before.precision == "fp32" else math.inf):
         raise StageError(f"the fused graph's results differ from the model's by {difference:.2e}")
     call.progress(1.0)

@@ -104,7 +104,7 @@ def _explained(model: openvino.Model) -> Iterator[None]:
 
     try:
         yield
-    except nncf.InternalError as error:
+    except (nncf.InternalError, nncf.ValidationError) as error:
         branches = any(operation.get_type_name() == "If" for operation in model.get_ops())
         hint = "put fix_shape before quantize_nncf: a fixed shape leaves no branches (If)" if branches else ""
         raise StageError(f"NNCF can't quantize this model: {error}", hint=hint) from error
@@ -161,12 +161,12 @@ class _Calibration:
     ) -> None:
         from stagelib import batches
 
-        self._call, self._rows, self._inputs, self._used = call, rows, inputs, used
+        self._call, self._rows, self._inputs, self._used = call, batches.first(rows, used), inputs, used
         self._size = 1 if trim else batch_size
         self._trim = trim
         self._seen = 0
         # The shortest first: the runtime meets each length once, and NNCF corrects biases on the first one's shape.
-        lengths = rows[batches.MASK][:used].sum(axis=1)
+        lengths = self._rows[batches.MASK].sum(axis=1)
         self._order = [int(row) for row in lengths.argsort(kind="stable")]
 
     def __len__(self) -> int:

@@ -88,7 +88,7 @@ def run(call: Call, params: Params) -> Result:
     shape = [dimension.dim_value for dimension in model.graph.input[0].type.tensor_type.shape.dim]
     weights = {tensor.name for tensor in model.graph.initializer}
     names = [value.name for value in model.graph.input if value.name not in weights]
-    feeds = _feeds(call, rows, names, used, max(shape[0], 1))
+    feeds = _feeds(call, batches.first(rows, used), names, max(shape[0], 1))
     ranges = staticquantizer.calibrate(prepared, feeds, params, plan)
     call.progress(0.85, "quantizing")
     quantized = staticquantizer.quantize(prepared, ranges, params, plan, call.output)
@@ -139,9 +139,10 @@ def _plan(params: Params, graph: onnx.GraphProto) -> Plan:
     return staticquantizer.Plan(op_types=tuple(op_types), spared=tuple(spared), extra=extra)
 
 
-def _feeds(call: Call, rows: Any, names: list[str], used: int, batch: int) -> Iterator[dict[str, NDArray[Any]]]:
+def _feeds(call: Call, rows: Any, names: list[str], batch: int) -> Iterator[dict[str, NDArray[Any]]]:
     from stagelib import batches
 
+    used = batches.count(rows)
     for start in range(0, used, batch):
         call.progress(0.1 + 0.7 * start / used, f"calibrating, sample {start + 1}")
         yield batches.feed(batches.take(rows, start, batch), names)

@@ -135,5 +135,6 @@ class _Reader:
         from stagelib import batches
 
         size = self._size if isinstance(self._size, int) else 1
+        rows = batches.first(rows, used)
         for start in range(0, used, size):
             yield batches.feed(batches.take(rows, start, size), names)

@@ -20,6 +20,10 @@ def test_taking_goes_round_at_the_end() -> None:
     assert batches.take(ROWS, 1, 3)["input_ids"][:, 2].tolist() == [4, 3, 4]
 
 
+def test_a_last_batch_is_filled_from_the_first_rows_alone() -> None:
+    assert batches.take(batches.first(ROWS, 1), 0, 2)["input_ids"].tolist() == [[1, 2, 3, 0]] * 2
+
+
 def test_trimming_cuts_padding_on_either_side() -> None:
     assert batches.trimmed(ROWS, 0)["input_ids"].tolist() == [[1, 2, 3]]
     assert batches.trimmed(ROWS, 1)["input_ids"].tolist() == [[4, 5]]

@@ -45,14 +45,30 @@ def test_texts_come_once_each_without_padding_the_shortest_first(tmp_path: Path)
     ]
 
 
+def test_full_batches_hold_no_text_beyond_those_that_are_reported(tmp_path: Path) -> None:
+    rows = {name: np.arange(10)[:, None] for name in ("input_ids", "attention_mask")}
+    call = Call(stage="q", inputs={}, output=tmp_path, scratch=tmp_path, events=io.StringIO())
+    calibration = _Calibration(call, rows, ["input_ids"], 3, 2, trim=False)
+    assert [feed["input_ids"].ravel().tolist() for feed in map(calibration.__getitem__, range(2))] == [[0, 1], [2, 0]]
+
+
 class InternalError(Exception):
     """As NNCF defines it."""
+
+
+class ValidationError(Exception):
+    """As NNCF defines it, and raises where no text goes through a branch."""
 
 
 def nncf_of(version: str, monkeypatch: pytest.MonkeyPatch, calls: list[str]) -> None:
     """Stand-ins for NNCF of that version and for `stagelib.onepass`, which say who quantized."""
     nncf, onepass = ModuleType("nncf"), ModuleType("stagelib.onepass")
-    names = {"__version__": version, "Dataset": list, "InternalError": InternalError}
+    names = {
+        "__version__": version,
+        "Dataset": list,
+        "InternalError": InternalError,
+        "ValidationError": ValidationError,
+    }
     nncf.__dict__.update(names, quantize=lambda *_, **__: calls.append("NNCF"))
     onepass.__dict__.update(NotOnePassError=InternalError, quantize=lambda *_, **__: calls.append("one pass"))
     monkeypatch.setitem(sys.modules, "nncf", nncf)
@@ -93,14 +109,15 @@ def test_that_release_is_the_one_that_is_locked() -> None:
     assert f"\nnncf=={COMPARED_WITH}." in lock
 
 
+@pytest.mark.parametrize("kind", [InternalError, ValidationError])
 @pytest.mark.parametrize(("kinds", "hint"), [(["MatMul", "If"], "fix_shape"), (["MatMul"], "")])
 def test_a_graph_that_nncf_cannot_take_is_no_traceback(
-    kinds: list[str], hint: str, monkeypatch: pytest.MonkeyPatch
+    kinds: list[str], hint: str, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nncf_of("1", monkeypatch, [])
     model = SimpleNamespace(get_ops=lambda: [SimpleNamespace(get_type_name=lambda kind=kind: kind) for kind in kinds])
     with pytest.raises(StageError, match="can't quantize this model: no node") as raised, _explained(model):
-        raise InternalError("no node")
+        raise kind("no node")
     assert hint in raised.value.hint
     assert bool(hint) == bool(raised.value.hint)
 

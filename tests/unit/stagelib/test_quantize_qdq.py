@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from stagelib.stages.quantize_qdq import Params
+from stagelib.api import Call
+from stagelib.batches import first
+from stagelib.stages.quantize_qdq import Params, _feeds
 
 
 @pytest.mark.parametrize(
@@ -22,3 +27,10 @@ from stagelib.stages.quantize_qdq import Params
 def test_params_that_make_no_sense_are_refused(given: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Params(**given)
+
+
+def test_full_batches_hold_no_text_beyond_those_that_are_reported(tmp_path: Path) -> None:
+    rows = {name: np.arange(10)[:, None] for name in ("input_ids", "attention_mask")}
+    call = Call(stage="q", inputs={}, output=tmp_path, scratch=tmp_path, events=io.StringIO())
+    feeds = _feeds(call, first(rows, 3), ["input_ids"], 2)
+    assert [feed["input_ids"].ravel().tolist() for feed in feeds] == [[0, 1], [2, 0]]
