@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.document import DOCUMENT, section, tables_in, with_table
 from benchmarks.made import TEXTS
-from benchmarks.processes import succeeded, timed
+from benchmarks.processes import leaving_in_order, succeeded, timed
 from benchmarks.suite import PARTS, REAL, MissingError, Options, command_of
 from stagelib.machine import describe_machine
 
@@ -85,4 +85,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with leaving_in_order():
+        sys.exit(main())

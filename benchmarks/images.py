@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.figures import Figure, markdown
-from benchmarks.processes import INVOKE, Cost, succeeded, timed
+from benchmarks.processes import INVOKE, Cost, leaving_in_order, succeeded, timed
 from portwright.engines.base import Event, Job
 from portwright.engines.docker import DockerEngine
 from portwright.engines.docker_api import connect, engine_host
@@ -227,4 +227,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with leaving_in_order():
+        main()

@@ -25,6 +25,7 @@ from typing import Any
 
 from benchmarks.figures import Figure, markdown
 from benchmarks.inference_models import CANDIDATES, Candidate
+from benchmarks.processes import leaving_in_order
 from stagelib import batches, embedding, machine, similarity
 from stagelib.api import Call, StageError
 from stagelib.runtimes.base import find_runtime
@@ -161,4 +162,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with leaving_in_order():
+        main()

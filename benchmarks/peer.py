@@ -30,7 +30,7 @@ from benchmarks.peer_sides import (
     ours,
     peers,
 )
-from benchmarks.processes import INVOKE, succeeded, timed
+from benchmarks.processes import INVOKE, leaving_in_order, succeeded, timed
 from benchmarks.toolchains import in_toolchain
 
 MODEL = "synthetic:bert-base?seed=0"
@@ -147,4 +147,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with leaving_in_order():
+        main()

@@ -42,7 +42,6 @@ def timed(
     started = time.perf_counter()
     # wait4 gives this child's own accounting, whatever else this process started before.
     with (
-        _leaving_on_term(),
         subprocess.Popen(
             command,
             cwd=cwd,
@@ -67,17 +66,21 @@ def timed(
 
 
 @contextmanager
-def _leaving_on_term() -> Iterator[None]:
-    """Have SIGTERM be an exception meanwhile, so that folders of gigabytes don't stay behind."""
+def leaving_in_order() -> Iterator[None]:
+    """Have the first SIGINT or SIGTERM be an exception, so that folders of gigabytes don't stay behind; those that come
+    while they go, as from a terminal and from whoever started this, are ignored."""
 
-    def leave(*_: object) -> NoReturn:
-        sys.exit(128 + signal.SIGTERM)
+    def leave(number: int, _: object) -> NoReturn:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    before = {each: signal.signal(each, leave) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.figures import Figure, markdown
-from benchmarks.processes import ROOT, Cost, succeeded, timed
+from benchmarks.processes import ROOT, Cost, leaving_in_order, succeeded, timed
 
 SIDES = ("stock", "ours")
 LENGTH = 128
@@ -114,4 +114,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with leaving_in_order():
+        main()

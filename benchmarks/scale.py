@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks import many_artifacts
 from benchmarks.figures import Figure, markdown
-from benchmarks.processes import INVOKE, ROOT, own_peak_bytes, succeeded, timed
+from benchmarks.processes import INVOKE, ROOT, leaving_in_order, own_peak_bytes, succeeded, timed
 from portwright.digests import DigestMemory
 from portwright.project import ARTIFACTS_VARIABLE, this_project
 from portwright.recipe import Recipe
@@ -107,4 +107,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with leaving_in_order():
+        main()

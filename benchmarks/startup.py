@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from benchmarks.figures import Figure, markdown
-from benchmarks.processes import INVOKE, succeeded, timed
+from benchmarks.processes import INVOKE, leaving_in_order, succeeded, timed
 
 LIST_S = 0.3
 PLAN_S = 0.5
@@ -47,4 +47,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with leaving_in_order():
+        main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,8 +17,8 @@ pytestmark = pytest.mark.scenario
 NESTED = """
 import sys, tempfile
 from pathlib import Path
-from benchmarks.processes import timed
-with tempfile.TemporaryDirectory(dir=sys.argv[1]) as folder:
+from benchmarks.processes import leaving_in_order, timed
+with leaving_in_order(), tempfile.TemporaryDirectory(dir=sys.argv[1]) as folder:
     child = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
     timed([sys.executable, "-c", child, str(Path(folder, "here"))])
 """
@@ -35,3 +36,23 @@ def test_an_ended_measurement_takes_its_child_and_its_folder_with_it(tmp_path: P
     assert not list(tmp_path.iterdir())
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_benchmark_that_is_ended_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
+    """SIGTERM reaches the suite alone, Ctrl-C all that the terminal runs."""
+    command = [sys.executable, "-m", "benchmarks", "scale", "--repeats=1"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("portwright-bench-*/*")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        if how == signal.SIGTERM:
+            process.terminate()
+        else:
+            os.killpg(process.pid, how)
+        assert process.wait(60) == 128 + how
+    assert list(tmp_path.iterdir()) == []
