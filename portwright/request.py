@@ -6,6 +6,7 @@ All that `invoke plan` needs, and no more of what runs: a command starts in as l
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -92,13 +93,16 @@ def resolve(project: Project, catalog: Catalog, request: Request, *, look: bool 
     # A recipe knows its target.
     chosen = catalog.recipes_for(catalog.select(ALL if request.targets is None else request.targets), request.recipe)
     data = None if request.data is None else parse_data(request.data, memory)
+
+    @functools.cache  # a folder is looked through once, not for every recipe
+    def model(text: str, revision: str) -> ModelSource:
+        return parse_model(text, revision, memory)
+
     wanted = [
         Wanted(
             target=target,
             recipe=recipe,
-            model=parse_model(
-                recipe.model.source if request.model is None else request.model, recipe.model.revision, memory
-            ),
+            model=model(recipe.model.source if request.model is None else request.model, recipe.model.revision),
             data=data,
             device=request.device,
             access=_access(target, request.device) if request.device and look else None,
