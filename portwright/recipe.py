@@ -146,6 +146,8 @@ class Recipe(StrictModel):
     gates: Gates
     _path: Path = PrivateAttr(default=Path())
     _digest: str = PrivateAttr(default="")
+    _steps: tuple[object, StageLibrary, list[Step]] | None = PrivateAttr(default=None)
+    """What `steps` found, and for which stages and library."""
 
     @property
     def path(self) -> Path:
@@ -201,6 +203,9 @@ def load_recipe(path: Path, library: StageLibrary) -> Recipe:
 
 def steps(recipe: Recipe, library: StageLibrary) -> list[Step]:
     """The recipe's stages, each known and one that a recipe may list, with the parameters it gives."""
+    known = recipe._steps  # noqa: SLF001 - this function's own memory
+    if known and known[0] is recipe.stages and known[1] is library:
+        return known[2]
     found: list[Step] = []
     for index, entry in enumerate(recipe.stages):
         name = entry.get("stage")
@@ -213,6 +218,7 @@ def steps(recipe: Recipe, library: StageLibrary) -> list[Step]:
                 hint=suggestion(str(name), library.recipe_stages),
             )
         found.append((declaration, {key: value for key, value in entry.items() if key != "stage"}))
+    recipe._steps = recipe.stages, library, found  # noqa: SLF001
     return found
 
 
