@@ -78,6 +78,16 @@ def baseline(stand_in: Execution) -> Execution:
     return Execution(runtime="onnxruntime", device="CPU", toolchains=stand_in.toolchains)
 
 
+def _check_length(recipe: Recipe, model: ModelSource) -> None:
+    """ModelError for texts longer than the model takes: `tokenize` would say so, of a model from the hub it alone."""
+    asked, most = recipe.input.sequence_length, model.longest_text
+    if most is not None and asked > most:
+        raise ModelError(
+            f"model {model.text} takes at most {most} tokens, and recipe {recipe.name!r} asks for {asked}",
+            hint="lower `input.sequence_length` in the recipe",
+        )
+
+
 class _RecipePlanner:
     """The roles of one recipe, filled from the front to the end."""
 
@@ -92,6 +102,7 @@ class _RecipePlanner:
 
     def plan(self, model: ModelSource, data: LocalSource | None) -> RecipePlan:
         recipe = self._recipe
+        _check_length(recipe, model)
         self._roles["source"] = self._source(model)
         self._roles["evaluation_data"] = self._data(recipe.evaluation.data, data)
         if recipe.calibration:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 from portwright.digests import DigestMemory, digest_file, digest_json
 from portwright.errors import DataError, ModelError
 from portwright.naming import slug, user_path
+from stagelib.hfmodel import longest_text
 from stagelib.rows import SUFFIXES
 
 SYNTHETIC = "synthetic:"
@@ -55,6 +56,8 @@ class ModelSource:
     slug: str
     synthetic: bool = False
     local: LocalSource | None = None
+    longest_text: int | None = None
+    """The most tokens it takes, where it is here and its configuration says."""
     stage: str = ""
     params: Mapping[str, Any]
 
@@ -112,7 +115,7 @@ def _local_model(path: Path, memory: DigestMemory) -> ModelSource:
         )
     try:
         files = model_files(path)
-        _check_config(path)
+        config = _config(path)
         listed = sorted(item.name for item in path.iterdir() if item.suffix in NOT_READ)
     except OSError as error:
         raise ModelError(f"can't read model folder {path}", why=f"{error.filename}: {error.strerror}") from None
@@ -126,11 +129,15 @@ def _local_model(path: Path, memory: DigestMemory) -> ModelSource:
         raise ModelError(f"can't read model folder {path}", why=f"{error.filename}: {error.strerror}") from None
     resolved = path.resolve()
     return ModelSource(
-        text=str(resolved), slug=slug(resolved.name), local=LocalSource(path=resolved, digest=digest), params={}
+        text=str(resolved),
+        slug=slug(resolved.name),
+        local=LocalSource(path=resolved, digest=digest),
+        longest_text=longest_text(config),
+        params={},
     )
 
 
-def _check_config(path: Path) -> None:
+def _config(path: Path) -> dict[str, Any]:
     config = path / "config.json"
     if not config.is_file():
         raise ModelError(
@@ -150,6 +157,7 @@ def _check_config(path: Path) -> None:
             why="auto_map in config.json; such code is never run, and a built-in class in its place is another model",
             hint="choose a model that needs none",
         )
+    return value
 
 
 def model_files(folder: Path) -> dict[str, Path]:

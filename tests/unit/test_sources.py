@@ -10,6 +10,9 @@ import pytest
 from portwright.digests import DigestMemory
 from portwright.errors import DataError, ModelError, UsageError
 from portwright.maker import plain_folder
+from portwright.plan import Planner
+from portwright.project import this_project
+from portwright.request import load_catalog
 from portwright.sources import parse_data, parse_model
 from portwright.view import Views
 
@@ -150,3 +153,31 @@ def test_two_models_of_one_name_have_two_folders(tmp_path: Path) -> None:
     assert views.model_folder(two).name == f"bert-{two.identity[:8]}"
     (tmp_path / "a" / "bert" / "model.safetensors").write_text("trained on")
     assert views.model_folder(parse_model(str(tmp_path / "a" / "bert"), "main", MEMORY)) == first
+
+
+@pytest.mark.parametrize(
+    ("config", "most"),
+    [
+        ({"model_type": "bert", "max_position_embeddings": 100}, 100),
+        ({"model_type": "roberta", "max_position_embeddings": 102, "pad_token_id": 1}, 100),
+        ({"model_type": "bert"}, None),
+    ],
+)
+def test_a_recipe_that_asks_for_longer_texts_than_the_model_takes_is_not_planned(
+    tmp_path: Path, config: dict[str, object], most: int | None
+) -> None:
+    folder = model_folder(tmp_path / "model")
+    (folder / "config.json").write_text(json.dumps(config))
+    model = parse_model(str(folder), "main", DigestMemory(tmp_path / "digests.json"))
+    assert model.longest_text == most
+    catalog = load_catalog(this_project())
+    target = catalog.targets["cpu"]
+    [(_, recipe)] = catalog.recipes_for([target], None)
+    planner = Planner(catalog, "venv")
+    if most is None:
+        assert planner.plan(target, recipe, model, None).calls
+        return
+    with pytest.raises(ModelError, match=r"takes at most 100 tokens, and recipe .* asks for 128"):
+        planner.plan(target, recipe, model, None)
+    fits = recipe.model_copy(update={"input": recipe.input.model_copy(update={"sequence_length": most})})
+    assert planner.plan(target, fits, model, None).calls
