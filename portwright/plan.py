@@ -27,7 +27,6 @@ class Planner:
         self._catalog = catalog
         self._engine: EngineKind = engine
         self.call = CallMaker(catalog, engine).call
-        self._chains: dict[tuple[str, ...], list[Made]] = {}
 
     def plan(
         self,
@@ -64,13 +63,6 @@ class Planner:
     def steps(self, recipe: Recipe) -> list[Step]:
         """The recipe's own stages, checked."""
         return steps(recipe, self._catalog.stage_library)
-
-    def made(self, recipe: Recipe, chain: Sequence[Declaration]) -> list[Made]:
-        """What each stage makes; RecipeError for stages that can't follow each other."""
-        names = tuple(declaration.name for declaration in chain)
-        if names not in self._chains:
-            self._chains[names] = check_chain(recipe, chain)
-        return self._chains[names]
 
 
 def baseline(stand_in: Execution) -> Execution:
@@ -178,7 +170,7 @@ class _RecipePlanner:
                 left_out[missing.name] = missing
             else:
                 wanted.append((declaration, given))
-        made = self._planner.made(self._recipe, [declaration for declaration, _ in wanted])
+        made = check_chain(self._recipe, [declaration for declaration, _ in wanted])
         for declaration, given in wanted:
             call = self._call(declaration.name, given)
             chain.append((declaration, call))

@@ -171,8 +171,13 @@ def test_the_order_of_keys_in_a_file_means_nothing(catalog: Catalog, tmp_path: P
 
 def test_a_stage_that_needs_calibration_needs_data_for_it(catalog: Catalog, tmp_path: Path) -> None:
     path = edited(tmp_path, OPENVINO, lambda recipe: recipe.pop("calibration"))
+    # Beside one of the same stages that has it, as among thousands.
+    target = catalog.targets["openvino"]
+    [(_, right)], [(_, wrong)] = (catalog.recipes_for([target], asked) for asked in (OPENVINO, str(path)))
+    planner, model = Planner(catalog, "venv"), parse_model("synthetic:bert-base", "main", DigestMemory(Path("nowhere")))
+    planner.plan(target, right, model, None)
     with pytest.raises(RecipeError, match=r"stages\[1\].*needs calibration data"):
-        plan_of(catalog, path)
+        planner.plan(target, wrong, model, None)
 
 
 def test_the_first_stage_must_make_a_model(catalog: Catalog, tmp_path: Path) -> None:
