@@ -41,7 +41,7 @@ STAGE = Stage(
     params=Params,
     needs=("onnxruntime", "onnx", "numpy"),
     threads=1,
-    memory_factor=4.0,
+    memory_factor=5.0,
     memory_mb=300,
 )
 
